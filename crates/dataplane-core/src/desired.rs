@@ -1,0 +1,77 @@
+//! What the brain wants: the whole configuration of one tunnel, as it arrives on the control
+//! socket (docs/protocol/dataplane.md). A desired state is whole and idempotent: applying it twice
+//! is applying it once.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use serde_bytes::ByteArray;
+
+pub type SocketId = u32;
+pub type PathId = u32;
+pub type LaneId = u8;
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct DesiredState {
+    pub interface: Interface,
+    pub sockets: Vec<Socket>,
+    pub peers: Vec<Peer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Interface {
+    /// Absent until somebody configures a key (`shore-wg`): then nothing is sent or accepted.
+    pub private_key: Option<ByteArray<32>>,
+    /// The TUN's MTU in bytes, the bound of padding.
+    pub mtu: u16,
+    /// False switches the reflexes' segmentation offloads off (a debugging aid).
+    pub offload: bool,
+}
+
+/// A UDP socket that the brain opened; its descriptor travels beside the message.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Socket {
+    pub id: SocketId,
+    /// 4 or 6.
+    pub family: u8,
+    /// The uplink the socket is bound to, or absent for the unbound socket of its family.
+    pub uplink: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Peer {
+    pub public_key: ByteArray<32>,
+    pub preshared_key: Option<ByteArray<32>>,
+    /// Inner prefixes, `10.0.0.0/24` or `fd00::/64`; unique over all peers.
+    pub allowed_ips: Vec<String>,
+    /// Persistent keepalive interval in seconds, 0 for none.
+    pub keepalive_s: u16,
+    /// Whether a session is kept alive without traffic.
+    pub wanted: bool,
+    /// Raised by one for each renewal the brain asks for: a larger number than the last one seen
+    /// makes one handshake initiation at once.
+    pub renew: u64,
+    pub lanes: Vec<Lane>,
+    /// In order of preference; the first one is the primary path unless a reflex knows better.
+    pub paths: Vec<Path>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Lane {
+    pub id: LaneId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Path {
+    pub id: PathId,
+    pub kind: PathKind,
+    pub socket: SocketId,
+    pub remote: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathKind {
+    Direct,
+    Relay,
+}

@@ -1,0 +1,97 @@
+//! What the data plane tells: facts, in the past tense and coalesced, and counters on request.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use serde_bytes::ByteArray;
+
+use crate::desired::SocketId;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Fact {
+    /// A session came up.
+    SessionEstablished {
+        public_key: ByteArray<32>,
+        initiator: bool,
+        /// Absent where we responded.
+        rtt_ms: Option<f64>,
+    },
+    /// The session died and nothing replaced it.
+    SessionExpired { public_key: ByteArray<32> },
+    /// The peer's authenticated datagrams come from another address.
+    Roamed { public_key: ByteArray<32>, socket: SocketId, remote: SocketAddr },
+    /// Initiations have gone unanswered for `for_s`; repeated each time the wait doubles.
+    Unanswered { public_key: ByteArray<32>, for_s: f64, initiations: u32 },
+    /// The handshake was answered and data still is not.
+    OneWay { public_key: ByteArray<32> },
+    /// Packets were lost for a reason of our own, for 3 s or more.
+    Losing { public_key: Option<ByteArray<32>>, reason: DropReason, for_s: f64, count: u64 },
+    /// A socket reports an error that is not about one destination.
+    SocketFailed { socket: SocketId, errno: i32 },
+    /// The TUN device is gone or refuses us (EBADFD: deleted).
+    TunFailed { errno: i32 },
+    /// A panic was caught; the part named was rebuilt.
+    Caught { part: String, text: String },
+}
+
+/// Why a packet or datagram went no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// From the TUN: no peer's allowed IPs hold the destination.
+    NoRoute,
+    /// From the TUN: not an IP packet, or a header that contradicts itself.
+    MalformedPacket,
+    /// From the TUN: the peer has no path.
+    NoPath,
+    /// From the TUN: staged for a session that did not come in time.
+    StageOverflow,
+    StageExpired,
+    /// The socket's send buffer was full.
+    SendQueue,
+    SendError,
+    TunQueue,
+    TunError,
+    /// Shed at the receive queue to keep it short.
+    ReceiveQueue,
+    /// From the network: not WireGuard, or of an impossible length.
+    MalformedDatagram,
+    /// Longer than the receive buffer.
+    Truncated,
+    BadMac,
+    RateLimited,
+    UnknownPeer,
+    UnknownIndex,
+    HandshakeRefused,
+    /// Authentication of a data message failed.
+    BadTag,
+    Replayed,
+    /// Opened, but the source address belongs to another peer or to none.
+    WrongSource,
+    /// No live session for the index.
+    NoSession,
+    /// Refused by policy.
+    Filtered,
+}
+
+/// Answer to the brain's question about one peer. Ages in seconds, absent if never.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeerCounters {
+    pub public_key: ByteArray<32>,
+    pub endpoint: Option<SocketAddr>,
+    pub socket: Option<SocketId>,
+    pub connected: bool,
+    pub last_received_age_s: Option<f64>,
+    pub last_handshake_age_s: Option<f64>,
+    /// Age of the session in use.
+    pub session_age_s: Option<f64>,
+    pub handshake_rtt_ms: Option<f64>,
+    /// How long the oldest unanswered packet has waited.
+    pub unanswered_s: Option<f64>,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub handshakes: u64,
+    pub drops: BTreeMap<DropReason, u64>,
+}

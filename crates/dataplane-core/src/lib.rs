@@ -1,0 +1,7 @@
+//! The data plane without its plumbing: sessions, lanes, peers, paths, allowed IPs and offload
+//! arithmetic. Input and `now` go in, packets and facts come out.
+#![forbid(unsafe_code)]
+
+pub mod desired;
+pub mod facts;
+pub mod time;

@@ -1,0 +1,1 @@
+//! The packet mover: TUN, UDP, threads and the control socket. All IO and all unsafe.

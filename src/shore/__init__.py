@@ -1,0 +1,1 @@
+"""Shore: a self-healing network layer around userspace WireGuard."""

@@ -1,0 +1,55 @@
+"""One tunnel's configuration, as `wg0.conf` (or `wg set`) states it, after validation."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A host (address literal without brackets, or a name) and a UDP port."""
+
+    host: str
+    port: int
+
+
+class PeerConfig(msgspec.Struct, frozen=True):
+    """A `[Peer]` section. `keepalive_s` is None where the file says nothing, 0 where it says off."""
+
+    public_key: bytes
+    preshared_key: bytes | None = None
+    allowed_ips: tuple[str, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    keepalive_s: int | None = None
+    name: str | None = None
+
+
+class Hooks(msgspec.Struct, frozen=True):
+    """Shell commands of wg-quick, in order; `%i` not yet replaced."""
+
+    pre_up: tuple[str, ...] = ()
+    post_up: tuple[str, ...] = ()
+    pre_down: tuple[str, ...] = ()
+    post_down: tuple[str, ...] = ()
+
+
+class TunnelConfig(msgspec.Struct, frozen=True):
+    """A whole file. `table` is `auto`, `off` or a routing table's number.
+
+    `addresses` and prefixes are normalised strings (`10.0.0.1/24`, host bits kept for addresses,
+    cleared for allowed IPs). `listen_port` 0 means any; `fwmark` 0 means none; `mtu` None means
+    Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host.
+    """
+
+    name: str
+    private_key: bytes | None
+    addresses: tuple[str, ...] = ()
+    listen_port: int = 0
+    mtu: int | None = None
+    dns_servers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    table: Literal["auto", "off"] | int = "auto"
+    fwmark: int = 0
+    hooks: Hooks = Hooks()
+    peers: tuple[PeerConfig, ...] = ()
+    host_managed: bool = True
+    source: str | None = None

@@ -1,0 +1,67 @@
+"""What the brain wants of the data plane (docs/protocol/dataplane.md, "Desired state").
+
+A desired state is whole and idempotent: applying it twice is applying it once.
+"""
+
+from typing import Literal
+
+import msgspec
+
+PublicKey = bytes
+PathKind = Literal["direct", "relay"]
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """The tunnel's own side; `mtu` in bytes."""
+
+    private_key: bytes | None
+    mtu: int
+    offload: bool = True
+
+
+class Socket(msgspec.Struct, frozen=True):
+    """A UDP socket that the brain opened; `uplink` is None for the unbound socket of its family."""
+
+    id: int
+    family: Literal[4, 6]
+    uplink: str | None = None
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """A session engine of a peer, with its own counter and replay window."""
+
+    id: int
+
+
+class Path(msgspec.Struct, frozen=True):
+    """A way to one peer: a local socket and a remote endpoint (`192.0.2.1:51820`)."""
+
+    id: int
+    kind: PathKind
+    socket: int
+    remote: str
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """One peer as the data plane sees it; `paths` in order of preference.
+
+    `renew` is raised by one for each renewal asked for; a plane that meets a peer for the first
+    time with `renew` above zero initiates at once.
+    """
+
+    public_key: PublicKey
+    preshared_key: bytes | None
+    allowed_ips: tuple[str, ...]
+    keepalive_s: int
+    wanted: bool
+    renew: int
+    lanes: tuple[Lane, ...]
+    paths: tuple[Path, ...]
+
+
+class DesiredState(msgspec.Struct, frozen=True):
+    """The whole configuration of one tunnel's data plane."""
+
+    interface: Interface
+    sockets: tuple[Socket, ...]
+    peers: tuple[Peer, ...]

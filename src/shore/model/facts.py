@@ -1,0 +1,103 @@
+"""What the data plane tells the brain (docs/protocol/dataplane.md, "Facts" and "Counters")."""
+
+import msgspec
+
+
+class _Fact(msgspec.Struct, frozen=True, tag_field="type"):
+    pass
+
+
+class SessionEstablished(_Fact, frozen=True, tag="session_established"):
+    """A handshake was completed; `rtt_ms` is None where we responded."""
+
+    public_key: bytes
+    initiator: bool
+    rtt_ms: float | None
+
+
+class SessionExpired(_Fact, frozen=True, tag="session_expired"):
+    """180 s passed and nothing replaced the session."""
+
+    public_key: bytes
+
+
+class Roamed(_Fact, frozen=True, tag="roamed"):
+    """The peer's authenticated datagrams come from another endpoint."""
+
+    public_key: bytes
+    socket: int
+    remote: str
+
+
+class Unanswered(_Fact, frozen=True, tag="unanswered"):
+    """Initiations have gone unanswered for `for_s` seconds; told after 2 s and at each doubling."""
+
+    public_key: bytes
+    for_s: float
+    initiations: int
+
+
+class OneWay(_Fact, frozen=True, tag="one_way"):
+    """The handshake is answered and data is not."""
+
+    public_key: bytes
+
+
+class Losing(_Fact, frozen=True, tag="losing"):
+    """Packets were lost for a reason of our own for 3 s or more."""
+
+    public_key: bytes | None
+    reason: str
+    for_s: float
+    count: int
+
+
+class SocketFailed(_Fact, frozen=True, tag="socket_failed"):
+    """A socket reported an error that is not about one destination."""
+
+    socket: int
+    errno: int
+
+
+class TunFailed(_Fact, frozen=True, tag="tun_failed"):
+    """The TUN device is gone (EBADFD) or refuses us."""
+
+    errno: int
+
+
+class Caught(_Fact, frozen=True, tag="caught"):
+    """A panic was caught and the part named was rebuilt."""
+
+    part: str
+    text: str
+
+
+Fact = (
+    SessionEstablished
+    | SessionExpired
+    | Roamed
+    | Unanswered
+    | OneWay
+    | Losing
+    | SocketFailed
+    | TunFailed
+    | Caught
+)
+
+
+class PeerCounters(msgspec.Struct, frozen=True):
+    """One peer's numbers; ages in seconds, None if never."""
+
+    public_key: bytes
+    endpoint: str | None
+    socket: int | None
+    connected: bool
+    last_received_age_s: float | None
+    last_handshake_age_s: float | None
+    session_age_s: float | None
+    handshake_rtt_ms: float | None
+    unanswered_s: float | None
+    rx_bytes: int
+    tx_bytes: int
+    handshakes: int
+    drops: dict[str, int]

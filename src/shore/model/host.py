@@ -1,0 +1,31 @@
+"""What one tunnel wants of the host: device, addresses, routes, rules, names, filter."""
+
+import msgspec
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One route through the device, with its own MTU in bytes."""
+
+    prefix: str
+    mtu: int | None = None
+    table: int = 254
+
+
+class FullTunnel(msgspec.Struct, frozen=True):
+    """The default route goes through the tunnel, for the families named (4, 6)."""
+
+    families: tuple[int, ...]
+    table: int
+    fwmark: int
+
+
+class HostPlan(msgspec.Struct, frozen=True):
+    """The host state of one tunnel, whole and idempotent; applied by `shore.io.host`."""
+
+    device: str
+    addresses: tuple[str, ...]
+    mtu: int
+    routes: tuple[Route, ...]
+    full_tunnel: FullTunnel | None = None
+    dns_servers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()

@@ -1,0 +1,51 @@
+"""The contract of `shore status --json`, schema 1: fields may be added, never renamed."""
+
+from typing import Literal
+
+import msgspec
+
+TunnelState = Literal["starting", "up", "degraded", "stopping"]
+
+
+class PeerStatus(msgspec.Struct, frozen=True):
+    """One peer. Ages in seconds, None if never; `connected` as DESIGN.md §4 defines it."""
+
+    public_key: str
+    endpoint: str | None
+    connected: bool
+    last_received_age_s: float | None
+    last_handshake_age_s: float | None
+    session_age_s: float | None
+    handshake_rtt_ms: float | None
+    rx_bytes: int
+    tx_bytes: int
+    keepalive_s: int
+    keepalive_reason: str
+    allowed_ips: tuple[str, ...]
+    drops: dict[str, int]
+    recovery: str | None = None
+
+
+class TunnelStatus(msgspec.Struct, frozen=True):
+    """One tunnel: one interface with its brain and data plane."""
+
+    name: str
+    state: TunnelState
+    public_key: str | None
+    listen_port: int
+    fwmark: int
+    mtu: int
+    brain_pid: int
+    dataplane_pid: int | None
+    dataplane_restarts: int
+    offload: dict[str, object]
+    drops: dict[str, int]
+    notes: tuple[str, ...]
+    peers: tuple[PeerStatus, ...]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Everything `shore status --json` prints."""
+
+    tunnels: tuple[TunnelStatus, ...]
+    schema: int = 1
