@@ -18,8 +18,7 @@ $(VENV)/.dependencies: pyproject.toml uv.lock scripts/setup
 
 $(VENV)/.native: $(VENV)/.dependencies $(RUST)
 	@echo "building the data plane (release; a first build takes some minutes)"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --quiet --release --locked --skip-install --uv 2>/dev/null \
-	  || VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release --locked --uv
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV=$(CURDIR)/$(VENV) maturin develop --quiet --release --locked --uv
 	@touch $@
 
 native: $(VENV)/.native
