@@ -13,7 +13,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class PeerConfig(msgspec.Struct, frozen=True):
-    """A `[Peer]` section. `keepalive_s` is None where the file says nothing, 0 where it says off."""
+    """A `[Peer]` section. `keepalive_s`: None where the file is silent, 0 where it says off."""
 
     public_key: bytes
     preshared_key: bytes | None = None
