@@ -21,13 +21,26 @@ pub enum Fact {
     /// The session died and nothing replaced it.
     SessionExpired { public_key: ByteArray<32> },
     /// The peer's authenticated datagrams come from another address.
-    Roamed { public_key: ByteArray<32>, socket: SocketId, remote: SocketAddr },
+    Roamed {
+        public_key: ByteArray<32>,
+        socket: SocketId,
+        remote: SocketAddr,
+    },
     /// Initiations have gone unanswered for `for_s`; repeated each time the wait doubles.
-    Unanswered { public_key: ByteArray<32>, for_s: f64, initiations: u32 },
+    Unanswered {
+        public_key: ByteArray<32>,
+        for_s: f64,
+        initiations: u32,
+    },
     /// The handshake was answered and data still is not.
     OneWay { public_key: ByteArray<32> },
     /// Packets were lost for a reason of our own, for 3 s or more.
-    Losing { public_key: Option<ByteArray<32>>, reason: DropReason, for_s: f64, count: u64 },
+    Losing {
+        public_key: Option<ByteArray<32>>,
+        reason: DropReason,
+        for_s: f64,
+        count: u64,
+    },
     /// A socket reports an error that is not about one destination.
     SocketFailed { socket: SocketId, errno: i32 },
     /// The TUN device is gone or refuses us (EBADFD: deleted).

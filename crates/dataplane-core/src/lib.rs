@@ -3,5 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod desired;
+pub mod engine;
 pub mod facts;
+pub mod plane;
 pub mod time;
