@@ -11,6 +11,7 @@ pub mod model;
 pub mod tunn;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::facts::DropReason;
 use crate::time::Moment;
@@ -20,6 +21,12 @@ pub const RESPONSE_LEN: usize = 92;
 pub const COOKIE_REPLY_LEN: usize = 64;
 /// Header and tag of a data message.
 pub const DATA_OVERHEAD: usize = 32;
+/// The paper's limits (section 6), and the age at which we stop sending: a little before the peer
+/// stops listening.
+pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+pub const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
+pub const SEND_UNTIL: Duration = Duration::from_secs(178);
 
 pub type Key = [u8; 32];
 
@@ -57,6 +64,10 @@ pub trait Identity: Send {
 pub struct Session {
     pub established: Moment,
     pub initiator: bool,
+    /// Sent on it so far.
+    pub messages: u64,
+    /// An initiation is still open inside the engine; another handshake is wanted soon.
+    pub unsettled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,4 +107,27 @@ pub trait Engine: Send {
     fn open(&mut self, datagram: &[u8], out: &mut [u8], now: Moment) -> Result<Opened, DropReason>;
     /// The session `seal` would use now.
     fn session(&self, now: Moment) -> Option<Session>;
+}
+
+/// Our or their index, as the sender of a message of type 1 or 2.
+pub(crate) fn sender_of(message: &[u8]) -> u32 {
+    word(message, 4)
+}
+
+/// The receiver's index, at byte 4 of types 3 and 4, at byte 8 of type 2.
+pub(crate) fn receiver_of(message: &[u8], at: usize) -> u32 {
+    word(message, at)
+}
+
+pub(crate) fn counter_of(data: &[u8]) -> u64 {
+    u64::from(word(data, 8)) | u64::from(word(data, 12)) << 32
+}
+
+fn word(message: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([
+        message[at],
+        message[at + 1],
+        message[at + 2],
+        message[at + 3],
+    ])
 }
