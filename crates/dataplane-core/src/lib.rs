@@ -2,8 +2,19 @@
 //! arithmetic. Input and `now` go in, packets and facts come out.
 #![forbid(unsafe_code)]
 
+pub mod allowed_ips;
+mod apply;
+mod chance;
 pub mod desired;
 pub mod engine;
 pub mod facts;
+mod greetings;
+mod lane;
+mod limiter;
+mod liveness;
+mod path;
+mod peer;
 pub mod plane;
+mod reports;
+mod stage;
 pub mod time;

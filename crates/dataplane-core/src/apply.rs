@@ -1,0 +1,199 @@
+//! From one desired state to the next: what is equal is not touched.
+//!
+//! Everything that can be wrong is found before anything is changed, so a refused state leaves the
+//! plane as it was. Peers keep their slots, and with them sessions, paths and counts.
+
+use std::collections::{HashMap, HashSet};
+
+use ip_network::IpNetwork;
+
+use crate::allowed_ips::{AllowedIps, prefix};
+use crate::desired::{self, DesiredState};
+use crate::engine::{Identity, Key};
+use crate::lane::{Keying, Keys, Lane};
+use crate::peer::Peer;
+use crate::plane::{PeerSlot, Plane};
+use crate::time::Moment;
+
+impl Plane {
+    /// Whole and idempotent. `seen` is the last fact serial the brain has read: paths of a peer that
+    /// roamed later are older than the truth and not taken. On `Err` nothing changed.
+    pub fn apply(&mut self, desired: DesiredState, seen: u64, now: Moment) -> Result<(), String> {
+        check_paths(&desired)?;
+        let identity = desired
+            .interface
+            .private_key
+            .map(|key| self.engines.identity(&key));
+        let slots = self.place(&desired, identity.as_deref())?;
+        let allowed = AllowedIps::new(claims(&desired, &slots)?)?;
+
+        self.outputs.mtu = desired.interface.mtu;
+        self.allowed = allowed;
+        self.last_source = None;
+        self.remove_missing(&slots);
+        let private = desired.interface.private_key.map(|key| *key);
+        self.take_identity(private, identity, now);
+        for peer in desired.peers.iter().filter(|_| private.is_some()) {
+            self.take_peer(slots[&*peer.public_key], peer, seen, now);
+        }
+        let sockets: HashSet<_> = desired.sockets.iter().map(|socket| socket.id).collect();
+        self.desired = Some(desired);
+        self.by_key = slots;
+        for peer in self.peers.iter_mut().flatten() {
+            peer.paths.retain(|socket| sockets.contains(&socket));
+            peer.pump(&mut self.outputs, now);
+        }
+        self.endpoints = self
+            .peers
+            .iter()
+            .flatten()
+            .filter_map(|peer| Some((peer.endpoint()?, peer.slot)))
+            .collect();
+        Ok(())
+    }
+
+    /// A slot for each peer: its own if it has one, else a free one. None at all without a private key.
+    fn place(
+        &self,
+        desired: &DesiredState,
+        identity: Option<&dyn Identity>,
+    ) -> Result<HashMap<Key, PeerSlot>, String> {
+        let mut slots = HashMap::new();
+        let Some(identity) = identity else {
+            return Ok(slots);
+        };
+        let own = identity.public_key();
+        let mut free = (0..)
+            .map(PeerSlot)
+            .filter(|slot| !matches!(self.peers.get(slot.0 as usize), Some(Some(_))));
+        for peer in &desired.peers {
+            if *peer.public_key == own {
+                return Err("a peer has this tunnel's own public key".into());
+            }
+            let slot = self
+                .by_key
+                .get(&*peer.public_key)
+                .copied()
+                .or_else(|| free.next());
+            let slot = slot.ok_or("too many peers")?;
+            if slots.insert(*peer.public_key, slot).is_some() {
+                return Err("a peer is listed twice".into());
+            }
+        }
+        Ok(slots)
+    }
+
+    fn remove_missing(&mut self, slots: &HashMap<Key, PeerSlot>) {
+        for place in &mut self.peers {
+            place.take_if(|peer| !slots.contains_key(&*peer.desired.public_key));
+        }
+        let peers = &self.peers;
+        self.by_index
+            .retain(|_, slot| peers[slot.0 as usize].is_some());
+    }
+
+    fn take_identity(
+        &mut self,
+        private: Option<Key>,
+        identity: Option<Box<dyn Identity>>,
+        now: Moment,
+    ) {
+        let current = self.greetings.identity().map(|(private, _)| private);
+        match private.zip(identity) {
+            None => self.greetings.forget_identities(),
+            Some((private, _)) if current == Some(private) => {}
+            Some((private, identity)) => self.greetings.become_identity(private, identity, now),
+        }
+    }
+
+    fn take_peer(&mut self, slot: PeerSlot, desired: &desired::Peer, seen: u64, now: Moment) {
+        let place = slot.0 as usize;
+        if self.peers.len() <= place {
+            self.peers.resize_with(place + 1, || None);
+        }
+        let Some(mut peer) = self.peers[place].take() else {
+            self.peers[place] = self.make_peer(slot, desired, now);
+            return;
+        };
+        let keying = self
+            .keying(slot, desired, now)
+            .filter(|keying| keying.keys != peer.lane.wanted_keys());
+        if let Some(keying) = keying {
+            self.by_index.insert(keying.index, slot);
+            peer.lane.change(keying, now);
+            peer.keys_changed();
+        }
+        peer.adopt(desired.clone(), seen);
+        self.peers[place] = Some(peer);
+    }
+
+    fn make_peer(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Peer> {
+        let keying = self.keying(slot, desired, now)?;
+        self.by_index.insert(keying.index, slot);
+        let lane = Lane::new(keying);
+        Some(Peer::new(slot, desired.clone(), lane))
+    }
+
+    fn keying(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Keying> {
+        let preshared = desired.preshared_key.map(|key| *key);
+        let (private, _) = self.greetings.identity()?;
+        let keys = Keys { private, preshared };
+        let unchanged = |peer: &Peer| peer.lane.wanted_keys() == keys;
+        if self.peers[slot.0 as usize].as_ref().is_some_and(unchanged) {
+            return None;
+        }
+        let index = self.free_index();
+        let (_, identity) = self.greetings.identity()?;
+        let engine = identity.engine(&desired.public_key, preshared.as_ref(), index, now);
+        Some(Keying {
+            keys,
+            index,
+            engine,
+        })
+    }
+
+    fn free_index(&mut self) -> u32 {
+        loop {
+            let index = (self.outputs.chance.draw() >> 40) as u32;
+            if !self.by_index.contains_key(&index) {
+                return index;
+            }
+        }
+    }
+}
+
+fn check_paths(desired: &DesiredState) -> Result<(), String> {
+    for path in desired.peers.iter().flat_map(|peer| &peer.paths) {
+        let socket = desired
+            .sockets
+            .iter()
+            .find(|socket| socket.id == path.socket);
+        let family = socket.ok_or_else(|| {
+            format!(
+                "path {} names socket {}, which is not there",
+                path.id, path.socket
+            )
+        })?;
+        if (family.family == 4) != path.remote.is_ipv4() {
+            return Err(format!(
+                "path {} leads to {} by a socket of the other family",
+                path.id, path.remote
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn claims(
+    desired: &DesiredState,
+    slots: &HashMap<Key, PeerSlot>,
+) -> Result<impl Iterator<Item = (IpNetwork, PeerSlot)> + use<>, String> {
+    let mut claims = Vec::new();
+    for peer in &desired.peers {
+        for text in &peer.allowed_ips {
+            let network = prefix(text)?;
+            claims.extend(slots.get(&*peer.public_key).map(|slot| (network, *slot)));
+        }
+    }
+    Ok(claims.into_iter())
+}

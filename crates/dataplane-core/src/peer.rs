@@ -1,0 +1,429 @@
+//! One peer: its lanes, paths, timers and counts, and what it sends by itself.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_bytes::ByteArray;
+
+use crate::chance::Chance;
+use crate::desired;
+use crate::engine::{DATA_OVERHEAD, INITIATION_LEN, Opened};
+use crate::facts::{DropReason, Fact, PeerCounters};
+use crate::lane::Lane;
+use crate::liveness::{Due, Liveness, Tidings, View};
+use crate::path::{Paths, Proof};
+use crate::plane::{Destination, PeerSlot, Source, Transmit, padded_len};
+use crate::reports::{Losses, Reports};
+use crate::stage::Stage;
+use crate::time::Moment;
+
+/// What all peers write to.
+pub struct Outputs {
+    outbox: VecDeque<Transmit>,
+    pub reports: Reports,
+    pub chance: Chance,
+    pub mtu: u16,
+    /// The next thing that is due before the next tick.
+    pub soon: Option<Moment>,
+}
+
+impl Outputs {
+    pub fn new(seed: u64) -> Self {
+        let (outbox, reports) = (VecDeque::new(), Reports::default());
+        Self {
+            outbox,
+            reports,
+            chance: Chance::new(seed),
+            mtu: 1280,
+            soon: None,
+        }
+    }
+
+    /// False if there is no room.
+    pub fn send(&mut self, peer: Option<PeerSlot>, to: Destination, bytes: &[u8]) -> bool {
+        let room = self.outbox.len() < MOST_WAITING;
+        if room {
+            let bytes = bytes.to_vec();
+            self.outbox.push_back(Transmit {
+                peer,
+                socket: to.socket,
+                remote: to.remote,
+                bytes,
+            });
+        }
+        room
+    }
+
+    pub fn next(&mut self) -> Option<Transmit> {
+        self.outbox.pop_front()
+    }
+}
+
+pub struct Peer {
+    pub slot: PeerSlot,
+    pub desired: desired::Peer,
+    pub lane: Lane,
+    pub paths: Paths,
+    pub liveness: Liveness,
+    /// Serial of the last `roamed` told about it.
+    pub roamed: u64,
+    stage: Stage,
+    losses: Losses,
+    /// The last initiation, to be sent again as it is.
+    initiation: Option<[u8; INITIATION_LEN]>,
+    had_session: bool,
+    /// Highest counter opened per session, by the low bits of our index.
+    newest: [(u32, u64); 8],
+    rx_bytes: u64,
+    tx_bytes: u64,
+    handshakes: u64,
+    drops: BTreeMap<DropReason, u64>,
+}
+
+impl Peer {
+    pub fn new(slot: PeerSlot, desired: desired::Peer, lane: Lane) -> Self {
+        let mut paths = Paths::default();
+        paths.advise(&desired.paths);
+        let mut liveness = Liveness::default();
+        if desired.renew > 0 {
+            liveness.renew();
+        }
+        Self {
+            slot,
+            desired,
+            lane,
+            paths,
+            liveness,
+            roamed: 0,
+            stage: Stage::default(),
+            losses: Losses::default(),
+            initiation: None,
+            had_session: false,
+            newest: [(0, 0); 8],
+            rx_bytes: 0,
+            tx_bytes: 0,
+            handshakes: 0,
+            drops: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over what the brain wants of it, keys and prefixes excepted.
+    pub fn adopt(&mut self, desired: desired::Peer, seen: u64) {
+        if desired.renew > self.desired.renew {
+            self.liveness.renew();
+        }
+        if self.roamed <= seen {
+            self.paths.advise(&desired.paths);
+        }
+        self.desired = desired;
+    }
+
+    /// New keys: the handshake with the old ones is over.
+    pub fn keys_changed(&mut self) {
+        self.initiation = None;
+        self.liveness.renew();
+    }
+
+    pub fn view(&self, now: Moment) -> View {
+        let keepalive_s = u64::from(self.desired.keepalive_s);
+        View {
+            session: self.lane.session(now),
+            wanted: self.desired.wanted || keepalive_s > 0,
+            keepalive: (keepalive_s > 0).then_some(Duration::from_secs(keepalive_s)),
+            has_path: self.paths.primary().is_some(),
+        }
+    }
+
+    // Packets.
+
+    pub fn stage(&mut self, packet: &[u8], outputs: &mut Outputs, now: Moment) {
+        if self.paths.primary().is_none() {
+            self.note_drop(DropReason::NoPath, 1, now);
+            return;
+        }
+        let overflow = self.stage.push(packet, now);
+        self.note_drop(DropReason::StageOverflow, overflow, now);
+        self.liveness.staged(now);
+        self.pump(outputs, now);
+    }
+
+    pub fn seal(
+        &mut self,
+        packet: &[u8],
+        out: &mut [u8],
+        now: Moment,
+    ) -> Result<usize, DropReason> {
+        let len = self.lane.sealing().seal(packet, out, now)?;
+        if packet.is_empty() {
+            self.liveness.sent(now);
+        } else {
+            self.liveness.sent_data(now);
+            self.tx_bytes += packet.len() as u64;
+        }
+        Ok(len)
+    }
+
+    /// Opens a data message. What it proves is taken in, whatever becomes of the packet.
+    pub fn open(
+        &mut self,
+        index: u32,
+        source: Source,
+        datagram: &[u8],
+        out: &mut [u8],
+        outputs: &mut Outputs,
+        now: Moment,
+    ) -> Result<(Opened, bool), DropReason> {
+        let keying = self
+            .lane
+            .by_index(index >> 8)
+            .ok_or(DropReason::NoSession)?;
+        let opened = keying.engine.open(datagram, out, now)?;
+        if opened.len == 0 {
+            self.liveness.received(now);
+        } else {
+            self.liveness.received_data(now);
+            self.rx_bytes += opened.len as u64;
+        }
+        let counter = crate::engine::counter_of(datagram);
+        let moved =
+            self.is_newest(index, counter) && self.follow(source, Proof::Data, outputs, now);
+        if opened.confirmed {
+            self.established(index >> 8, false, outputs, now);
+            self.flush(outputs, now);
+        }
+        Ok((opened, moved))
+    }
+
+    // Handshakes.
+
+    /// A response came; `confirmation` is the keepalive that confirms the session.
+    pub fn answered(
+        &mut self,
+        index: u32,
+        source: Source,
+        confirmation: &[u8],
+        outputs: &mut Outputs,
+        now: Moment,
+    ) -> bool {
+        let moved = self.follow(source, Proof::Response, outputs, now);
+        self.established(index, true, outputs, now);
+        if self.stage.is_empty() {
+            self.liveness.sent(now);
+            self.transmit(confirmation, outputs, now);
+        } else {
+            self.flush(outputs, now);
+        }
+        moved
+    }
+
+    pub fn took_cookie(&mut self, now: Moment) {
+        self.initiation = None;
+        self.liveness.cookie(now);
+    }
+
+    fn established(&mut self, index: u32, initiator: bool, outputs: &mut Outputs, now: Moment) {
+        self.lane.established(index, now);
+        self.initiation = None;
+        self.had_session = true;
+        self.handshakes += 1;
+        let rtt = self
+            .liveness
+            .established(initiator, &mut outputs.chance, now);
+        let rtt_ms = rtt.map(|rtt| rtt.as_secs_f64() * 1e3);
+        outputs.reports.tell(
+            Fact::SessionEstablished {
+                public_key: self.key(),
+                initiator,
+                rtt_ms,
+            },
+            now,
+        );
+    }
+
+    pub fn follow(
+        &mut self,
+        source: Source,
+        proof: Proof,
+        outputs: &mut Outputs,
+        now: Moment,
+    ) -> bool {
+        let moved = self.paths.follow(source, proof);
+        if moved {
+            let Source { socket, remote } = source;
+            self.roamed = outputs.reports.tell(
+                Fact::Roamed {
+                    public_key: self.key(),
+                    socket,
+                    remote,
+                },
+                now,
+            );
+        }
+        moved
+    }
+
+    // Time.
+
+    pub fn tick(&mut self, outputs: &mut Outputs, now: Moment) {
+        let expired = self.stage.expire(now);
+        self.note_drop(DropReason::StageExpired, expired, now);
+        self.pump(outputs, now);
+        self.lane.tick(now);
+        if self.had_session && self.lane.session(now).is_none() {
+            self.had_session = false;
+            outputs.reports.tell(
+                Fact::SessionExpired {
+                    public_key: self.key(),
+                },
+                now,
+            );
+            self.pump(outputs, now);
+        }
+        self.tell(outputs, now);
+    }
+
+    /// Does what is due.
+    pub fn pump(&mut self, outputs: &mut Outputs, now: Moment) {
+        let view = self.view(now);
+        match self.liveness.due(&view, now) {
+            Due::Nothing => {}
+            Due::Keepalive => {
+                let mut message = [0; DATA_OVERHEAD];
+                if self.seal(&[], &mut message, now).is_ok() {
+                    self.transmit(&message, outputs, now);
+                }
+            }
+            Due::Initiate { fresh } => self.initiate(fresh, outputs, now),
+        }
+        let soon = self.liveness.deadline(&view);
+        outputs.soon = [outputs.soon, soon].into_iter().flatten().min();
+    }
+
+    fn initiate(&mut self, fresh: bool, outputs: &mut Outputs, now: Moment) {
+        let path = self.paths.in_turn(self.liveness.initiations());
+        if fresh || self.initiation.is_none() {
+            self.initiation = self.lane.greeting().engine.initiate(now);
+        }
+        self.liveness.initiated(&mut outputs.chance, now);
+        if let (Some(message), Some(path)) = (self.initiation, path)
+            && !outputs.send(Some(self.slot), path, &message)
+        {
+            self.note_drop(DropReason::SendQueue, 1, now);
+        }
+    }
+
+    fn tell(&mut self, outputs: &mut Outputs, now: Moment) {
+        let public_key = self.key();
+        while let Some(tidings) = self.liveness.tidings(now) {
+            let fact = match tidings {
+                Tidings::OneWay => Fact::OneWay { public_key },
+                Tidings::Unanswered {
+                    waited,
+                    initiations,
+                } => Fact::Unanswered {
+                    public_key,
+                    for_s: waited.as_secs_f64(),
+                    initiations,
+                },
+            };
+            outputs.reports.tell(fact, now);
+        }
+        if !self.losses.is_empty() {
+            for fact in self
+                .losses
+                .due(Some(public_key), self.liveness.last_received(), now)
+            {
+                outputs.reports.tell(fact, now);
+            }
+        }
+    }
+
+    fn flush(&mut self, outputs: &mut Outputs, now: Moment) {
+        let expired = self.stage.expire(now);
+        self.note_drop(DropReason::StageExpired, expired, now);
+        while let Some(mut packet) = self.stage.pop() {
+            packet.resize(padded_len(packet.len(), outputs.mtu), 0);
+            let mut message = vec![0; packet.len() + DATA_OVERHEAD];
+            match self.seal(&packet, &mut message, now) {
+                Ok(_) => self.transmit(&message, outputs, now),
+                Err(reason) => self.note_drop(reason, 1, now),
+            }
+        }
+    }
+
+    fn transmit(&mut self, message: &[u8], outputs: &mut Outputs, now: Moment) {
+        let Some(path) = self.paths.primary() else {
+            self.note_drop(DropReason::NoPath, 1, now);
+            return;
+        };
+        if !outputs.send(Some(self.slot), path, message) {
+            self.note_drop(DropReason::SendQueue, 1, now);
+        }
+    }
+
+    // Counts.
+
+    pub fn note_drop(&mut self, reason: DropReason, count: u64, now: Moment) {
+        if count == 0 {
+            return;
+        }
+        *self.drops.entry(reason).or_default() += count;
+        // A peer that is silent has no session for reasons of its own.
+        let silent = self
+            .liveness
+            .last_received()
+            .is_none_or(|at| now.since(at) > SILENT);
+        let for_want_of_session = matches!(
+            reason,
+            DropReason::StageExpired | DropReason::StageOverflow | DropReason::NoSession
+        );
+        if !(silent && for_want_of_session) {
+            self.losses.note(reason, count, now);
+        }
+    }
+
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        self.paths.primary().map(|path| path.remote)
+    }
+
+    pub fn counters(&self, now: Moment) -> PeerCounters {
+        let session = self.lane.session(now);
+        let age = |at: Moment| now.since(at).as_secs_f64();
+        PeerCounters {
+            public_key: self.key(),
+            endpoint: self.endpoint(),
+            socket: self.paths.primary().map(|path| path.socket),
+            connected: self.liveness.connected(session, now),
+            last_received_age_s: self.liveness.last_received().map(age),
+            last_handshake_age_s: self.liveness.last_handshake().map(age),
+            session_age_s: session.map(|session| age(session.established)),
+            handshake_rtt_ms: self.liveness.rtt().map(|rtt| rtt.as_secs_f64() * 1e3),
+            unanswered_s: self
+                .liveness
+                .waiting(now)
+                .map(|waited| waited.as_secs_f64()),
+            rx_bytes: self.rx_bytes,
+            tx_bytes: self.tx_bytes,
+            handshakes: self.handshakes,
+            drops: self.drops.clone(),
+        }
+    }
+
+    fn key(&self) -> ByteArray<32> {
+        self.desired.public_key
+    }
+
+    /// Whether a message is the newest of its session, so that a straggler moves nothing.
+    fn is_newest(&mut self, index: u32, counter: u64) -> bool {
+        let newest = &mut self.newest[index as usize % 8];
+        let newer = newest.0 != index || counter > newest.1;
+        if newer {
+            *newest = (index, counter);
+        }
+        newer
+    }
+}
+
+const MOST_WAITING: usize = 4096;
+const SILENT: Duration = Duration::from_secs(5);
