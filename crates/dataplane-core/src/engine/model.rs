@@ -1,8 +1,8 @@
-//! An engine without cryptography, on virtual time: WireGuard's message sizes, indices, session ring,
-//! replay window and time limits, with checksums where keys would be. For tests and simulations; it
+//! An engine without cryptography, on virtual time: WireGuard's message sizes, indices, replay
+//! window and time limits, with checksums where keys would be. For tests and simulations; it
 //! protects nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,7 +94,7 @@ impl Identity for ModelIdentity {
             in_flight: Vec::new(),
             latest_timestamp: 0,
             cookie: None,
-            sessions: Default::default(),
+            sessions: BTreeMap::new(),
             current: 0,
         })
     }
@@ -106,7 +106,6 @@ struct InFlight {
 }
 
 struct ModelSession {
-    ours: u32,
     theirs: u32,
     key: [u8; 16],
     established: Moment,
@@ -126,15 +125,15 @@ struct Model {
     in_flight: Vec<InFlight>,
     latest_timestamp: u64,
     cookie: Option<[u8; 16]>,
-    sessions: [Option<ModelSession>; 8],
-    current: usize,
+    /// By our index.
+    sessions: BTreeMap<u32, ModelSession>,
+    current: u32,
 }
 
 impl Engine for Model {
     fn tick(&mut self, now: Moment) {
-        for session in &mut self.sessions {
-            session.take_if(|session| now.since(session.established) > REJECT_AFTER_TIME);
-        }
+        self.sessions
+            .retain(|_, session| now.since(session.established) <= REJECT_AFTER_TIME);
     }
 
     fn initiate(&mut self, now: Moment) -> Option<[u8; INITIATION_LEN]> {
@@ -179,8 +178,9 @@ impl Engine for Model {
             return Err(DropReason::MalformedPacket);
         }
         self.session(now).ok_or(DropReason::NoSession)?;
-        let session = self.sessions[self.current]
-            .as_mut()
+        let session = self
+            .sessions
+            .get_mut(&self.current)
             .ok_or(DropReason::NoSession)?;
         let counter = session.sent.to_le_bytes();
         session.sent += 1;
@@ -194,12 +194,10 @@ impl Engine for Model {
 
     fn open(&mut self, datagram: &[u8], out: &mut [u8], now: Moment) -> Result<Opened, DropReason> {
         let index = receiver_of(datagram, 4);
-        let slot = index as usize % 8;
-        let session = self.sessions[slot]
-            .as_mut()
-            .filter(|session| {
-                session.ours == index && now.since(session.established) <= REJECT_AFTER_TIME
-            })
+        let session = self
+            .sessions
+            .get_mut(&index)
+            .filter(|session| now.since(session.established) <= REJECT_AFTER_TIME)
             .ok_or(DropReason::NoSession)?;
         let (body, tag) = datagram[16..].split_at(datagram.len() - DATA_OVERHEAD);
         if tag != sum(&[&session.key, &datagram[8..16], body]) {
@@ -211,11 +209,12 @@ impl Engine for Model {
             .ok_or(DropReason::Replayed)?;
         let order = session.order;
         out[..body.len()].copy_from_slice(body);
-        let confirmed = self.sessions[self.current]
-            .as_ref()
+        let confirmed = self
+            .sessions
+            .get(&self.current)
             .is_none_or(|current| current.order < order);
         if confirmed {
-            self.current = slot;
+            self.current = index;
         }
         Ok(Opened {
             len: inner_len(body).ok_or(DropReason::MalformedPacket)?,
@@ -224,7 +223,7 @@ impl Engine for Model {
     }
 
     fn session(&self, now: Moment) -> Option<Session> {
-        let session = self.sessions[self.current].as_ref()?;
+        let session = self.sessions.get(&self.current)?;
         let usable =
             now.since(session.established) < SEND_UNTIL && session.sent < REJECT_AFTER_MESSAGES;
         usable.then_some(Session {
@@ -292,28 +291,21 @@ impl Model {
         Ok(Progress::Established { len })
     }
 
-    fn keep(
-        &mut self,
-        ours: u32,
-        theirs: u32,
-        key: [u8; 16],
-        initiator: bool,
-        now: Moment,
-    ) -> usize {
-        let slot = ours as usize % 8;
+    fn keep(&mut self, ours: u32, theirs: u32, key: [u8; 16], initiator: bool, now: Moment) -> u32 {
         let order = self.ephemerals.fetch_add(1, Ordering::Relaxed);
         let window = Window::default();
-        self.sessions[slot] = Some(ModelSession {
-            ours,
+        let established = now;
+        let session = ModelSession {
             theirs,
             key,
-            established: now,
+            established,
             initiator,
             order,
             sent: 0,
             window,
-        });
-        slot
+        };
+        self.sessions.insert(ours, session);
+        ours
     }
 
     fn index(&mut self) -> u32 {

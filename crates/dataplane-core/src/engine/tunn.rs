@@ -1,7 +1,7 @@
 //! BoringTun behind the engine trait: the one place with a clock, hidden in `Tunn`.
 //!
 //! `Tunn` mixes Noise with opinions about time. Here it keeps the first and loses the second: what
-//! its timers would send is never sent, because `liveness` decides that for every engine alike. Four
+//! its timers would send is never sent, because `liveness` decides that for every engine alike. Five
 //! of its habits shape this file.
 //!
 //! * *It learns the time only from `update_timers`*, and stamps sessions with what it learnt last. So
@@ -18,6 +18,10 @@
 //! * *Without a session, `encapsulate` queues the packet and answers with an initiation*, and expiry
 //!   is for ever until somebody initiates. So sealing is gated on a session younger than 178 s, the
 //!   queue is never flushed, and `initiate` always forces.
+//!
+//! * *Its ring has eight places*, and each initiation that it answers takes the next one, confirmed or
+//!   not. A peer whose handshakes fail, with another preshared key say, would push out the session that
+//!   still carries data; such an initiation is refused.
 //!
 //! `notes` mirrors the session ring, as `Tunn` shows neither the age nor the role of its sessions.
 
@@ -114,6 +118,8 @@ impl Identity for TunnIdentity {
             unsettled: false,
             notes: [None; RING],
             current: 0,
+            issued: 0,
+            used: now,
             order: 0,
             last_received: now,
             data_unanswered: false,
@@ -140,6 +146,10 @@ struct TunnEngine {
     unsettled: bool,
     notes: [Option<Note>; RING],
     current: usize,
+    /// The low byte of the index given out last.
+    issued: u8,
+    /// When the current session last opened something.
+    used: Moment,
     order: u64,
     last_received: Moment,
     data_unanswered: bool,
@@ -165,8 +175,8 @@ impl Engine for TunnEngine {
         let mut out = [0; INITIATION_LEN];
         match self.tunn.format_handshake_initiation(&mut out, true) {
             TunnResult::WriteToNetwork(message) => {
-                self.newest_initiation = Some(sender_of(message));
-                self.open_initiation = true;
+                let index = sender_of(message);
+                self.note_initiation(index);
                 Some(out)
             }
             _ => None,
@@ -182,6 +192,9 @@ impl Engine for TunnEngine {
     ) -> Result<Progress, DropReason> {
         self.update(now);
         self.forget_old(now);
+        if message[0] == 1 && self.would_push_out_current(now) {
+            return Err(DropReason::RateLimited);
+        }
         match self.tunn.decapsulate(Some(source), message, reply) {
             TunnResult::WriteToNetwork(made) if message[0] == 1 => {
                 let (index, len) = (sender_of(made), made.len());
@@ -254,7 +267,7 @@ impl Engine for TunnEngine {
         self.note_received(now);
         Ok(Opened {
             len,
-            confirmed: self.follow(slot, note),
+            confirmed: self.follow(slot, note, now),
         })
     }
 
@@ -289,9 +302,19 @@ impl TunnEngine {
 
     fn keep_spare(&mut self, made: Option<[u8; INITIATION_LEN]>) {
         let Some(message) = made else { return };
-        self.newest_initiation = Some(sender_of(&message));
-        self.open_initiation = true;
+        self.note_initiation(sender_of(&message));
         self.spare = Some(message);
+    }
+
+    fn note_initiation(&mut self, index: u32) {
+        self.issued = index as u8;
+        self.newest_initiation = Some(index);
+        self.open_initiation = true;
+    }
+
+    fn would_push_out_current(&self, now: Moment) -> bool {
+        let next = usize::from(self.issued.wrapping_add(1)) % RING;
+        next == self.current && self.notes[next].is_some() && now.since(self.used) < IN_USE
     }
 
     fn forget_old(&mut self, now: Moment) {
@@ -301,6 +324,7 @@ impl TunnEngine {
     }
 
     fn note_response_sent(&mut self, index: u32, now: Moment) {
+        self.issued = index as u8;
         self.note_session(index, false, now);
         self.note_received(now);
         self.spare = None;
@@ -310,6 +334,7 @@ impl TunnEngine {
 
     fn note_response_received(&mut self, index: u32, now: Moment) {
         self.current = self.note_session(index, true, now);
+        self.used = now;
         self.note_received(now);
         self.unsettled = self.open_initiation && self.newest_initiation != Some(index);
         self.open_initiation = self.unsettled;
@@ -339,10 +364,13 @@ impl TunnEngine {
     }
 
     /// Data arrived on `note`: a session newer than the current one becomes the current one.
-    fn follow(&mut self, slot: usize, note: Note) -> bool {
+    fn follow(&mut self, slot: usize, note: Note, now: Moment) -> bool {
         let older = self.notes[self.current].is_some_and(|current| current.order >= note.order);
         if !older {
             self.current = slot;
+        }
+        if self.current == slot {
+            self.used = now;
         }
         !older
     }
@@ -360,5 +388,7 @@ fn reason(error: &WireGuardError) -> DropReason {
 
 /// Sessions that `Tunn` keeps.
 const RING: usize = 8;
+/// A session that opened something so recently is not given up for an unproven one.
+const IN_USE: Duration = Duration::from_secs(15);
 /// A second before `Tunn`'s own KEEPALIVE_TIMEOUT + REKEY_TIMEOUT.
 const MISFIRE_AFTER: Duration = Duration::from_secs(14);
