@@ -4,6 +4,7 @@
 
 pub mod allowed_ips;
 mod apply;
+mod attempt;
 mod chance;
 pub mod desired;
 pub mod engine;

@@ -16,7 +16,7 @@
 //! * **When the handshake was answered and data still is not,** the flow is one-way: told once, and early
 //!   initiations then wait for the 15 s. Only inner data from the peer, or a renewal, lifts the mark.
 //! * **When the brain renews:** at once, and on the quick part of the ladder, as a link has just changed.
-//! * **When an initiation is unanswered,** the ladder `LADDER`: first the same bytes again (the initiation
+//! * **When an initiation is unanswered,** the ladder of `attempt`: first the same bytes again (the initiation
 //!   was lost), then fresh ones (the response was), never less than a second apart, as only the newest
 //!   two can be answered. It ends in one every 2.5 s, in 15 s after half an hour, each with jitter. It
 //!   goes on while the peer is wanted or has a keepalive, else until 90 s after the last packet for it.
@@ -25,6 +25,7 @@
 
 use std::time::Duration;
 
+use crate::attempt::{Attempt, LONGEST_WAIT, Reason, rung};
 use crate::chance::Chance;
 use crate::engine::{REKEY_AFTER_MESSAGES, Session};
 use crate::time::Moment;
@@ -82,30 +83,6 @@ pub struct Liveness {
 struct Unanswered {
     since: Moment,
     insisted: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    NoSession,
-    Age,
-    Early,
-    Renew,
-}
-
-struct Attempt {
-    reason: Reason,
-    /// Since when initiations wait for an answer; a renewal does not set it back.
-    since: Moment,
-    /// When it entered the ladder.
-    started: Moment,
-    sent: u32,
-    /// How far up the ladder.
-    step: usize,
-    last: Moment,
-    next: Moment,
-    fresh: bool,
-    tell_after: Duration,
-    had_cookie: bool,
 }
 
 impl Liveness {
@@ -219,7 +196,7 @@ impl Liveness {
         attempt.last = now;
         let (interval, fresh) = rung(attempt.step, now.since(attempt.started));
         attempt.step += 1;
-        let interval = interval.max(rtt.mul_f64(1.25).min(LADDER[LADDER.len() - 1].0));
+        let interval = interval.max(rtt.mul_f64(1.25).min(LONGEST_WAIT));
         attempt.next = now + interval + chance.upto(interval / 10);
         attempt.fresh = fresh;
     }
@@ -388,58 +365,7 @@ impl Liveness {
     }
 }
 
-impl Attempt {
-    fn new(reason: Reason, now: Moment) -> Self {
-        Self {
-            reason,
-            since: now,
-            started: now,
-            sent: 0,
-            step: 0,
-            last: now,
-            next: now,
-            fresh: true,
-            tell_after: EARLY,
-            had_cookie: false,
-        }
-    }
-
-    /// From the foot of the ladder, with a fresh initiation.
-    fn again(self, now: Moment) -> Self {
-        let next = if self.sent > 0 {
-            now.max(self.last + RENEWAL_SPACING)
-        } else {
-            now
-        };
-        Self {
-            since: self.since,
-            sent: self.sent,
-            tell_after: self.tell_after,
-            next,
-            ..Self::new(Reason::Renew, now)
-        }
-    }
-}
-
-/// The wait after the initiation of this step, and whether the one after it is fresh.
-fn rung(step: usize, outage: Duration) -> (Duration, bool) {
-    if outage >= LONG_OUTAGE {
-        return (SLOW, true);
-    }
-    LADDER[step.min(LADDER.len() - 1)]
-}
-
-const LADDER: [(Duration, bool); 5] = [
-    (Duration::from_millis(300), false),
-    (Duration::from_millis(700), true),
-    (Duration::from_millis(600), false),
-    (Duration::from_millis(1400), true),
-    (Duration::from_millis(2500), true),
-];
-const SLOW: Duration = Duration::from_secs(15);
-const LONG_OUTAGE: Duration = Duration::from_secs(30 * 60);
 const GIVE_UP: Duration = Duration::from_secs(90);
-const RENEWAL_SPACING: Duration = Duration::from_millis(250);
 const COOKIE_DELAY: Duration = Duration::from_millis(200);
 
 const EARLY: Duration = Duration::from_secs(2);
