@@ -13,6 +13,7 @@ mod greetings;
 mod lane;
 mod limiter;
 mod liveness;
+pub mod offload;
 mod path;
 mod peer;
 pub mod plane;
