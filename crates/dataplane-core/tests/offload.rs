@@ -39,7 +39,7 @@ fn super_packet(shape: &Shape) -> (VnetHeader, Vec<u8>, usize) {
         packet[6..8].copy_from_slice(&[0x40, 0]);
         packet[9] = protocol;
         packet[10..12].fill(0);
-        let sum = Sum::default().add(&packet[..20]).complement();
+        let sum = Sum::default().with(&packet[..20]).complement();
         packet[10..12].copy_from_slice(&sum);
     }
     if shape.tcp {
@@ -51,9 +51,9 @@ fn super_packet(shape: &Shape) -> (VnetHeader, Vec<u8>, usize) {
     let field = start + if shape.tcp { 16 } else { 6 };
     let addresses = if shape.v6 { 8..40 } else { 12..20 };
     let pseudo = Sum::default()
-        .add(&packet[addresses])
-        .add_word(protocol.into())
-        .add_word((len - start) as u16);
+        .with(&packet[addresses])
+        .with_word(protocol.into())
+        .with_word((len - start) as u16);
     packet[field..field + 2].copy_from_slice(&pseudo.folded());
     let header = VnetHeader {
         flags: NEEDS_CSUM,
@@ -149,12 +149,12 @@ proptest! {
             let start = if shape.v6 { 40 } else { 20 };
             let addresses = if shape.v6 { 8..40 } else { 12..20 };
             let sum = Sum::default()
-                .add(&segment[addresses])
-                .add_word(if shape.tcp { 6 } else { 17 })
-                .add_word((segment.len() - start) as u16)
-                .add(&segment[start..]);
+                .with(&segment[addresses])
+                .with_word(if shape.tcp { 6 } else { 17 })
+                .with_word((segment.len() - start) as u16)
+                .with(&segment[start..]);
             prop_assert!(sum.is_right());
-            prop_assert!(shape.v6 || Sum::default().add(&segment[..20]).is_right());
+            prop_assert!(shape.v6 || Sum::default().with(&segment[..20]).is_right());
         }
     }
 
@@ -280,9 +280,9 @@ fn a_small_packet_whose_checksum_was_left_to_us_is_completed() {
     };
     let segments = segments_of(plain, packet, len);
     let sum = Sum::default()
-        .add(&segments[0][12..20])
-        .add_word(6)
-        .add_word((len - 20) as u16)
-        .add(&segments[0][20..]);
+        .with(&segments[0][12..20])
+        .with_word(6)
+        .with_word((len - 20) as u16)
+        .with(&segments[0][20..]);
     assert!(sum.is_right());
 }

@@ -6,7 +6,7 @@
 pub struct Sum(u64);
 
 impl Sum {
-    pub fn add(mut self, bytes: &[u8]) -> Self {
+    pub fn with(mut self, bytes: &[u8]) -> Self {
         let mut lanes = [0u64; 4];
         let blocks = bytes.chunks_exact(16);
         let rest = blocks.remainder();
@@ -27,7 +27,7 @@ impl Sum {
         self
     }
 
-    pub fn add_word(mut self, word: u16) -> Self {
+    pub fn with_word(mut self, word: u16) -> Self {
         self.0 += u64::from(word.to_be());
         self
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_1071() {
-        let sum = Sum::default().add(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        let sum = Sum::default().with(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(sum.folded(), [0xdd, 0xf2]);
         assert_eq!(sum.complement(), [0x22, 0x0d]);
     }
@@ -82,7 +82,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_equals_the_plain_sum(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            prop_assert_eq!(Sum::default().add(&bytes).folded(), plainly(&bytes).to_be_bytes());
+            prop_assert_eq!(Sum::default().with(&bytes).folded(), plainly(&bytes).to_be_bytes());
         }
     }
 }

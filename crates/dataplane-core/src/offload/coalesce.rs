@@ -248,10 +248,10 @@ impl Segment {
 
 fn has_right_checksums(packet: &[u8], headers: Headers) -> bool {
     let start = headers.ip_len;
-    let ip = headers.v6 || Sum::default().add(&packet[..start]).is_right();
+    let ip = headers.v6 || Sum::default().with(&packet[..start]).is_right();
     ip && headers
         .pseudo(packet, packet.len() - start)
-        .add(&packet[start..])
+        .with(&packet[start..])
         .is_right()
 }
 

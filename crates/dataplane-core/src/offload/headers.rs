@@ -74,9 +74,9 @@ impl Headers {
     pub fn pseudo(&self, packet: &[u8], length: usize) -> Sum {
         let addresses = if self.v6 { 8..40 } else { 12..20 };
         Sum::default()
-            .add(&packet[addresses])
-            .add_word(u16::from(self.transport.number()))
-            .add_word(length as u16)
+            .with(&packet[addresses])
+            .with_word(u16::from(self.transport.number()))
+            .with_word(length as u16)
     }
 
     /// Writes the IP header for a packet of `total` bytes; the IPv4 checksum is made anew.
@@ -87,7 +87,7 @@ impl Headers {
         }
         put(packet, 2, total as u16);
         put(packet, 10, 0);
-        let sum = Sum::default().add(&packet[..self.ip_len]).complement();
+        let sum = Sum::default().with(&packet[..self.ip_len]).complement();
         packet[10..12].copy_from_slice(&sum);
     }
 }

@@ -100,7 +100,7 @@ fn finish(headers: Headers, segment: &mut [u8], k: usize, size: usize, last: boo
     put(segment, field, 0);
     let sum = headers
         .pseudo(segment, segment.len() - start)
-        .add(&segment[start..]);
+        .with(&segment[start..]);
     store(segment, field, sum, headers.transport == Transport::Udp);
 }
 
@@ -111,7 +111,7 @@ fn complete(header: VnetHeader, packet: &mut [u8]) -> Result<(), Malformed> {
     if field + 2 > packet.len() {
         return Err(Malformed);
     }
-    let sum = Sum::default().add(&packet[start..]);
+    let sum = Sum::default().with(&packet[start..]);
     let udp = header.csum_offset == 6;
     store(packet, field, sum, udp);
     Ok(())
