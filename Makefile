@@ -35,6 +35,7 @@ lint: native        ## what machines can say about style and layers
 	$(VENV)/bin/ruff format --check src tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	MYPYPATH=src $(PY) -m mypy.stubtest shore._native
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 

@@ -4,21 +4,21 @@
 
 use std::net::SocketAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 pub type SocketId = u32;
 pub type PathId = u32;
 pub type LaneId = u8;
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DesiredState {
     pub interface: Interface,
     pub sockets: Vec<Socket>,
     pub peers: Vec<Peer>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Interface {
     /// Absent until somebody configures a key (`shore-wg`): then nothing is sent or accepted.
     pub private_key: Option<ByteArray<32>>,
@@ -29,7 +29,7 @@ pub struct Interface {
 }
 
 /// A UDP socket that the brain opened; its descriptor travels beside the message.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Socket {
     pub id: SocketId,
     /// 4 or 6.
@@ -38,7 +38,7 @@ pub struct Socket {
     pub uplink: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Peer {
     pub public_key: ByteArray<32>,
     pub preshared_key: Option<ByteArray<32>>,
@@ -56,12 +56,12 @@ pub struct Peer {
     pub paths: Vec<Path>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Lane {
     pub id: LaneId,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Path {
     pub id: PathId,
     pub kind: PathKind,
@@ -69,7 +69,7 @@ pub struct Path {
     pub remote: SocketAddr,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PathKind {
     Direct,

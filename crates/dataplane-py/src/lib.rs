@@ -1,8 +1,42 @@
 //! `shore._native`: converts between Python and the Rust crates, nothing else.
 
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use shore_dataplane::{confine, host};
+use shore_dataplane_core::engine::EngineFactory;
+use shore_dataplane_core::engine::tunn::Tunns;
+
+/// Takes over `listener` and serves brains on it until one says stop.
+#[pyfunction]
+fn run(py: Python<'_>, listener: RawFd, user: u32, seed: u64) -> PyResult<()> {
+    if listener < 3 {
+        return Err(PyValueError::new_err(
+            "listener must be a descriptor of its own",
+        ));
+    }
+    // SAFETY: the caller hands the descriptor over.
+    let listener = unsafe { OwnedFd::from_raw_fd(listener) };
+    py.detach(|| host::run(listener, user, seed))?;
+    Ok(())
+}
+
+#[pyfunction(name = "confine")]
+fn confine_process(user: u32, group: u32) -> PyResult<()> {
+    confine::confine(user, group)?;
+    Ok(())
+}
+
+#[pyfunction]
+fn public_key(private_key: [u8; 32]) -> [u8; 32] {
+    Tunns.identity(&private_key).public_key()
+}
 
 #[pymodule]
-fn _native(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(run, module)?)?;
+    module.add_function(wrap_pyfunction!(confine_process, module)?)?;
+    module.add_function(wrap_pyfunction!(public_key, module)?)?;
     Ok(())
 }

@@ -1,6 +1,17 @@
 //! The packet mover: TUN, UDP, threads and the control socket. All IO and all unsafe.
 
 pub mod address;
+pub mod command;
+pub mod confine;
+pub mod control;
+pub mod data_thread;
+mod egress;
+mod frames;
+pub mod host;
+mod moderation;
+mod priority;
+mod receive_queue;
 pub mod sys;
+mod transfer;
 pub mod tun;
 pub mod udp;

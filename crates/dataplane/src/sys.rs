@@ -176,6 +176,20 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
     }
 
+    /// Whether to wake for room to write as well.
+    pub fn watch_writing(&self, fd: BorrowedFd, token: u64, writing: bool) -> Result<()> {
+        let events = if writing {
+            libc::EPOLLIN | libc::EPOLLOUT
+        } else {
+            libc::EPOLLIN
+        };
+        let mut event = libc::epoll_event {
+            events: events as u32,
+            u64: token,
+        };
+        self.control(libc::EPOLL_CTL_MOD, fd, &mut event)
+    }
+
     pub fn forget(&self, fd: BorrowedFd) {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, &mut event);
