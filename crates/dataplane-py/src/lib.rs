@@ -1,8 +1,7 @@
 //! `shore._native`: converts between Python and the Rust crates, nothing else.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use shore_dataplane::{confine, host};
 use shore_dataplane_core::engine::EngineFactory;
@@ -11,13 +10,6 @@ use shore_dataplane_core::engine::tunn::Tunns;
 /// Takes over `listener` and serves brains on it until one says stop.
 #[pyfunction]
 fn run(py: Python<'_>, listener: RawFd, user: u32, seed: u64) -> PyResult<()> {
-    if listener < 3 {
-        return Err(PyValueError::new_err(
-            "listener must be a descriptor of its own",
-        ));
-    }
-    // SAFETY: the caller hands the descriptor over.
-    let listener = unsafe { OwnedFd::from_raw_fd(listener) };
     py.detach(|| host::run(listener, user, seed))?;
     Ok(())
 }
