@@ -52,4 +52,6 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     hooks: Hooks = Hooks()
     peers: tuple[PeerConfig, ...] = ()
     host_managed: bool = True
+    offload: bool = True
+    realtime: bool = True
     source: str | None = None

@@ -1,0 +1,92 @@
+"""What is to be done: imperatives, carried out by the shells in order."""
+
+import msgspec
+
+from shore.model.desired import DesiredState
+from shore.model.host import HostPlan
+
+
+class Push(msgspec.Struct, frozen=True):
+    """Put this desired state in force; `seen` is the last fact it knows of."""
+
+    state: DesiredState
+    seen: int
+
+
+class ApplyHost(msgspec.Struct, frozen=True):
+    """Bring the host to this plan."""
+
+    plan: HostPlan
+
+
+class OpenSockets(msgspec.Struct, frozen=True):
+    """Open the sockets of the listen port (0: any); answer with SocketsOpened or SocketsFailed."""
+
+    port: int
+    mark: int
+    why: str
+
+
+class OpenExtraSocket(msgspec.Struct, frozen=True):
+    """Open a socket on a new port for one peer; answer with ExtraSocketOpened or SocketsFailed."""
+
+    public_key: bytes
+    family: int
+    mark: int
+
+
+class CloseSocket(msgspec.Struct, frozen=True):
+    """Close our duplicate of a socket that no desired state names any more."""
+
+    id: int
+
+
+class SetMark(msgspec.Struct, frozen=True):
+    """Mark what all sockets send."""
+
+    mark: int
+
+
+class StartPlane(msgspec.Struct, frozen=True):
+    """Start a data plane; answer with PlaneStarted or PlaneLost."""
+
+
+class KillPlane(msgspec.Struct, frozen=True):
+    """End a data plane that is stalled; PlaneLost follows."""
+
+    why: str
+
+
+class Resolve(msgspec.Struct, frozen=True):
+    """Ask for a name's addresses; answer with NameResolved or NameFailed."""
+
+    host: str
+
+
+class Announce(msgspec.Struct, frozen=True):
+    """Tell people a named change with its reason."""
+
+    what: str
+    why: str
+    public_key: bytes | None = None
+
+
+class GoDown(msgspec.Struct, frozen=True):
+    """Take the tunnel down and leave nothing behind."""
+
+    why: str
+
+
+Action = (
+    Push
+    | ApplyHost
+    | OpenSockets
+    | OpenExtraSocket
+    | CloseSocket
+    | SetMark
+    | StartPlane
+    | KillPlane
+    | Resolve
+    | Announce
+    | GoDown
+)

@@ -1,0 +1,146 @@
+"""What has happened: facts in the past tense, told to the heart by the shells."""
+
+import msgspec
+
+from shore.model.config import TunnelConfig
+from shore.model.desired import DesiredState, Socket
+from shore.model.facts import Fact, PeerCounters
+from shore.model.links import Link
+
+
+class Configured(msgspec.Struct, frozen=True):
+    """A configuration was given: at `up`, at `reload`, or by `wg set`."""
+
+    config: TunnelConfig
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """A new brain found a running data plane; `config` is the configuration it was mirrored from."""
+
+    config: TunnelConfig
+    pid: int
+    state: DesiredState
+    listen_port: int
+
+
+class SocketsOpened(msgspec.Struct, frozen=True):
+    """The sockets of the listen port are open; `sockets` replaces those that were there."""
+
+    port: int
+    sockets: tuple[Socket, ...]
+
+
+class ExtraSocketOpened(msgspec.Struct, frozen=True):
+    """A socket on a port of its own was opened for one peer."""
+
+    public_key: bytes
+    socket: Socket
+
+
+class SocketsFailed(msgspec.Struct, frozen=True):
+    """Opening sockets failed; those that were there still are."""
+
+    reason: str
+
+
+class PlaneStarted(msgspec.Struct, frozen=True):
+    """A new data plane runs and holds nothing yet."""
+
+    pid: int
+
+
+class PlaneLost(msgspec.Struct, frozen=True):
+    """The data plane is gone."""
+
+    reason: str
+
+
+class PlaneAnswered(msgspec.Struct, frozen=True):
+    """The data thread answered a question; `peers` is None where counters were not asked for."""
+
+    offload: dict[str, object]
+    drops: dict[str, int]
+    peers: tuple[PeerCounters, ...] | None = None
+
+
+class QuestionUnanswered(msgspec.Struct, frozen=True):
+    """A question got no answer for 1 s; `lag_s` is by how much our own loop was late meanwhile."""
+
+    lag_s: float
+
+
+class FactTold(msgspec.Struct, frozen=True):
+    """The data plane told a fact."""
+
+    serial: int
+    fact: Fact
+
+
+class LinksChanged(msgspec.Struct, frozen=True):
+    """The underlay looks different."""
+
+    links: tuple[Link, ...]
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """The machine slept."""
+
+    slept_s: float
+
+
+class NameResolved(msgspec.Struct, frozen=True):
+    """A name server answered; `addresses` in its order."""
+
+    host: str
+    addresses: tuple[str, ...]
+
+
+class NameFailed(msgspec.Struct, frozen=True):
+    """A name did not resolve."""
+
+    host: str
+    reason: str
+
+
+class RenewAsked(msgspec.Struct, frozen=True):
+    """A person asked for a new session with a peer."""
+
+    public_key: bytes
+
+
+class DeviceMtuChanged(msgspec.Struct, frozen=True):
+    """Somebody set another MTU on the device (`shore-wg`: its owner)."""
+
+    mtu: int
+
+
+class DeviceGone(msgspec.Struct, frozen=True):
+    """The device, or its UAPI socket, was deleted by somebody else."""
+
+    what: str
+
+
+class Woke(msgspec.Struct, frozen=True):
+    """The deadline has come."""
+
+
+Event = (
+    Configured
+    | Attached
+    | SocketsOpened
+    | ExtraSocketOpened
+    | SocketsFailed
+    | PlaneStarted
+    | PlaneLost
+    | PlaneAnswered
+    | QuestionUnanswered
+    | FactTold
+    | LinksChanged
+    | Resumed
+    | NameResolved
+    | NameFailed
+    | RenewAsked
+    | DeviceMtuChanged
+    | DeviceGone
+    | Woke
+)

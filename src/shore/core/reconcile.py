@@ -1,0 +1,57 @@
+"""From a configuration to what the host should look like."""
+
+import ipaddress
+
+from shore.model.config import TunnelConfig
+from shore.model.host import FullTunnel, HostPlan, Route
+
+DEFAULT_MTU = 1420
+LEAST_MTU = 1280
+MAIN_TABLE = 254
+FULL_TUNNEL_TABLE = 51820
+
+
+def mtu_of(config: TunnelConfig) -> int:
+    """The TUN's MTU: what the file says, else WireGuard's usual 1420; never too small for IPv6."""
+    return config.mtu if config.mtu is not None else DEFAULT_MTU
+
+
+def fwmark_of(config: TunnelConfig) -> int:
+    """The mark of what leaves the tunnel's sockets, 0 for none."""
+    if config.fwmark:
+        return config.fwmark
+    return FULL_TUNNEL_TABLE if _full_families(config) else 0
+
+
+def host_plan(config: TunnelConfig) -> HostPlan:
+    """What wg-quick would do with the file."""
+    mtu = mtu_of(config)
+    families = _full_families(config)
+    prefixes = dict.fromkeys(prefix for peer in config.peers for prefix in peer.allowed_ips)
+    table = MAIN_TABLE if config.table == "auto" else config.table
+    routes = tuple(
+        Route(prefix, mtu, table)
+        for prefix in prefixes
+        if isinstance(table, int) and not (config.table == "auto" and _is_default(prefix))
+    )
+    mark = fwmark_of(config)
+    return HostPlan(
+        device=config.name,
+        addresses=config.addresses,
+        mtu=mtu,
+        routes=routes,
+        full_tunnel=FullTunnel(families, mark, mark) if families else None,
+        dns_servers=config.dns_servers,
+        dns_search=config.dns_search,
+    )
+
+
+def _full_families(config: TunnelConfig) -> tuple[int, ...]:
+    if config.table != "auto" or not config.host_managed:
+        return ()
+    prefixes = {prefix for peer in config.peers for prefix in peer.allowed_ips if _is_default(prefix)}
+    return tuple(sorted({ipaddress.ip_network(prefix).version for prefix in prefixes}))
+
+
+def _is_default(prefix: str) -> bool:
+    return prefix.endswith("/0")

@@ -1,0 +1,61 @@
+"""What `status` says, from the heart's knowledge and the plane's last counters."""
+
+import base64
+
+from shore.core import timers
+from shore.core.node import Node
+from shore.core.reconcile import fwmark_of, mtu_of
+from shore.model.facts import PeerCounters
+from shore.model.status import PeerStatus, TunnelState, TunnelStatus
+
+
+def tunnel_status(
+    node: Node, now: float, *, brain_pid: int, public_key: bytes | None, notes: tuple[str, ...]
+) -> TunnelStatus:
+    """One tunnel; a peer is connected only if fresh counters say so. Needs a configured node."""
+    config = node.config
+    if config is None:
+        raise ValueError("status of a node without configuration")
+    fresh = now - node.counters_at < timers.COUNTERS_FRESH and node.plane.pid is not None
+    counters = {entry.public_key: entry for entry in node.counters}
+    state: TunnelState = "up" if node.plane.pid is not None else "degraded"
+    return TunnelStatus(
+        name=config.name,
+        state=state,
+        public_key=_text(public_key) if public_key else None,
+        listen_port=node.listen_port,
+        fwmark=fwmark_of(config),
+        mtu=mtu_of(config),
+        brain_pid=brain_pid,
+        dataplane_pid=node.plane.pid,
+        dataplane_restarts=node.plane.restarts,
+        offload=node.answer.offload if node.answer else {},
+        drops=node.answer.drops if node.answer else {},
+        notes=notes,
+        peers=tuple(_peer(node, key, counters.get(key), fresh) for key in node.peers),
+    )
+
+
+def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) -> PeerStatus:
+    record = node.peers[key]
+    keepalive_s, reason = record.keepalive()
+    return PeerStatus(
+        public_key=_text(key),
+        endpoint=counters.endpoint if counters else None,
+        connected=bool(fresh and counters and counters.connected),
+        last_received_age_s=counters.last_received_age_s if counters else None,
+        last_handshake_age_s=counters.last_handshake_age_s if counters else None,
+        session_age_s=counters.session_age_s if counters else None,
+        handshake_rtt_ms=counters.handshake_rtt_ms if counters else None,
+        rx_bytes=counters.rx_bytes if counters else 0,
+        tx_bytes=counters.tx_bytes if counters else 0,
+        keepalive_s=keepalive_s,
+        keepalive_reason=reason,
+        allowed_ips=record.config.allowed_ips,
+        drops=counters.drops if counters else {},
+        recovery=record.recovery,
+    )
+
+
+def _text(key: bytes) -> str:
+    return base64.b64encode(key).decode()

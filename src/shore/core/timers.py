@@ -1,0 +1,34 @@
+"""Every timer of the heart, once. Seconds; what the data plane times by itself is not here."""
+
+# When to call a data plane stalled: so many questions in a row unanswered, while our loop was on time.
+STALL_QUESTIONS = 2
+OWN_LAG = 0.2
+
+# When to start a plane that died again: at once for the first ones of a minute, then ever later.
+RESTART_WINDOW = 60.0
+FREE_RESTARTS = 5
+RESTART_BACKOFF = (1.0, 2.0, 4.0, 8.0)
+
+# When to ask for a name again: after a failure, while its peer is silent, and anyway.
+NAME_RETRY = (1.0, 2.0, 5.0, 10.0, 30.0)
+NAME_WHILE_SILENT = 10.0
+NAME_ANYWAY = 600.0
+
+# When to climb a peer's ladder: seconds that initiations have gone unanswered.
+RESOLVE_AFTER = 2.0
+EXTRA_SOCKET_AFTER = 8.0
+UNREACHABLE_AFTER = 30.0
+
+# When to climb the node's ladder: every peer that was alive lately is silent for so long.
+ALIVE_LATELY = 300.0
+REBIND_AFTER = 12.0
+REPLACE_AFTER = 40.0
+REPLACE_INTERVAL = 600.0
+REBIND_INTERVAL = 10.0
+
+# When losses of our own making have lasted too long.
+LOSING_REBIND = 3.0
+LOSING_REPLACE = 10.0
+
+# When counters are too old to say that a peer is connected.
+COUNTERS_FRESH = 3.0

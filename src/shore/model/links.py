@@ -1,0 +1,14 @@
+"""The underlay as the host has it: links, their addresses, and which of them lead on."""
+
+import msgspec
+
+
+class Link(msgspec.Struct, frozen=True):
+    """One interface. `addresses` are plain addresses; `default` names families with a default route."""
+
+    name: str
+    index: int
+    up: bool
+    mtu: int
+    addresses: tuple[str, ...] = ()
+    default: tuple[int, ...] = ()

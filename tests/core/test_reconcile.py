@@ -1,0 +1,34 @@
+"""From a file to what the host should look like."""
+
+import pytest
+
+from shore.core.reconcile import fwmark_of, host_plan
+from shore.model.config import PeerConfig, TunnelConfig
+from shore.model.host import FullTunnel, Route
+
+
+def config(*prefixes: str, **rest: object) -> TunnelConfig:
+    return TunnelConfig("wg0", b"\1" * 32, peers=(PeerConfig(b"\2" * 32, allowed_ips=prefixes),), **rest)
+
+
+def test_each_prefix_has_one_route_with_its_own_mtu() -> None:
+    assert host_plan(config("10.0.0.0/24", "fd00::/64", mtu=1380)).routes == (
+        Route("10.0.0.0/24", 1380, 254),
+        Route("fd00::/64", 1380, 254),
+    )
+
+
+def test_a_default_prefix_makes_a_full_tunnel_of_its_family_only() -> None:
+    plan = host_plan(config("0.0.0.0/0", "fd00::/64"))
+    assert plan.full_tunnel == FullTunnel((4,), 51820, 51820)
+    assert plan.routes == (Route("fd00::/64", 1420, 254),)
+    assert fwmark_of(config("0.0.0.0/0")) == 51820
+    assert fwmark_of(config("0.0.0.0/0", fwmark=7)) == 7
+
+
+@pytest.mark.parametrize(("table", "routes"), [("off", ()), (99, (Route("0.0.0.0/0", 1420, 99),))])
+def test_a_table_of_ones_own_is_filled_and_off_means_no_routes(
+    table: object, routes: tuple[Route, ...]
+) -> None:
+    plan = host_plan(config("0.0.0.0/0", table=table))
+    assert (plan.routes, plan.full_tunnel) == (routes, None)
