@@ -12,8 +12,11 @@ FULL_TUNNEL_TABLE = 51820
 
 
 def mtu_of(config: TunnelConfig) -> int:
-    """The TUN's MTU: what the file says, else WireGuard's usual 1420; never too small for IPv6."""
-    return config.mtu if config.mtu is not None else DEFAULT_MTU
+    """The TUN's MTU: what the file says, else WireGuard's usual 1420; never too small for IPv6.
+
+    A smaller MTU of the file caps the routes instead.
+    """
+    return max(config.mtu or DEFAULT_MTU, LEAST_MTU)
 
 
 def fwmark_of(config: TunnelConfig) -> int:
@@ -25,7 +28,7 @@ def fwmark_of(config: TunnelConfig) -> int:
 
 def host_plan(config: TunnelConfig) -> HostPlan:
     """What wg-quick would do with the file."""
-    mtu = mtu_of(config)
+    mtu = config.mtu or DEFAULT_MTU
     families = _full_families(config)
     prefixes = dict.fromkeys(prefix for peer in config.peers for prefix in peer.allowed_ips)
     table = MAIN_TABLE if config.table == "auto" else config.table
@@ -38,7 +41,7 @@ def host_plan(config: TunnelConfig) -> HostPlan:
     return HostPlan(
         device=config.name,
         addresses=config.addresses,
-        mtu=mtu,
+        mtu=mtu_of(config),
         routes=routes,
         full_tunnel=FullTunnel(families, mark, mark) if families else None,
         dns_servers=config.dns_servers,
