@@ -104,7 +104,7 @@ PEER_KEYS = f"{KEYS}[Peer]\nPublicKey = {key_text(PEER)}\n"
         (PEER_KEYS + "PersistentKeepalive = never", 5, "`off` or a number"),
         (PEER_KEYS + f"[Peer]\nPublicKey = {key_text(PEER)}", 5, "already in line 3"),
         (
-            PEER_KEYS + f"AllowedIPs=10.0.0.1/24\n[Peer]\nPublicKey={key_text(OTHER)}\nAllowedIPs=10.0.0.0/24",
+            PEER_KEYS + f"AllowedIPs=10.0.0.1/8\n[Peer]\nPublicKey={key_text(OTHER)}\nAllowedIPs=10.0.0.0/8",
             6,
             "also belongs to the peer in line 3",
         ),

@@ -30,20 +30,20 @@ def host_plan(config: TunnelConfig) -> HostPlan:
     """What wg-quick would do with the file."""
     mtu = config.mtu or DEFAULT_MTU
     families = _full_families(config)
-    prefixes = dict.fromkeys(prefix for peer in config.peers for prefix in peer.allowed_ips)
-    table = MAIN_TABLE if config.table == "auto" else config.table
-    routes = tuple(
-        Route(prefix, mtu, table)
-        for prefix in prefixes
-        if isinstance(table, int) and not (config.table == "auto" and _is_default(prefix))
-    )
+    connected = [_network(address) for address in config.addresses if not _is_host(address)]
+    allowed = [prefix for peer in config.peers for prefix in peer.allowed_ips]
+    routes = [Route(prefix, mtu, MAIN_TABLE) for prefix in connected]
+    if config.table == "auto":
+        routes += [Route(prefix, mtu, MAIN_TABLE) for prefix in allowed if not _is_default(prefix)]
+    elif config.table != "off":
+        routes += [Route(prefix, mtu, config.table) for prefix in allowed]
     mark = fwmark_of(config)
     return HostPlan(
         device=config.name,
         addresses=config.addresses,
         mtu=mtu_of(config),
-        routes=routes,
-        full_tunnel=FullTunnel(families, mark, mark) if families else None,
+        routes=tuple(dict.fromkeys(routes)),
+        full_tunnel=FullTunnel(families, mark, mark, mtu) if families else None,
         dns_servers=config.dns_servers,
         dns_search=config.dns_search,
     )
@@ -58,3 +58,11 @@ def _full_families(config: TunnelConfig) -> tuple[int, ...]:
 
 def _is_default(prefix: str) -> bool:
     return prefix.endswith("/0")
+
+
+def _network(address: str) -> str:
+    return str(ipaddress.ip_interface(address).network)
+
+
+def _is_host(address: str) -> bool:
+    return ipaddress.ip_interface(address).network.num_addresses == 1

@@ -7,6 +7,7 @@ The plane's answers come from its data thread, so `ask` proves that packets can 
 
 import array
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -53,8 +54,10 @@ class DataPlane:
         self._applied: dict[int, asyncio.Future[None]] = {}
         self._answers: dict[int, asyncio.Future[wire.Answer]] = {}
         self._questions = 0
+        self.superseded = False
         self._pidfd = -1
         self._lost = False
+        self._over = asyncio.Event()
         self._pending_fds: list[int] = []
         self._names: list[str] = []
         stream.setblocking(False)
@@ -145,6 +148,11 @@ class DataPlane:
         except PlaneGone:
             return
 
+    async def wait_ended(self, within: float) -> None:
+        """Wait until it has ended, or for so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), within)
+
     def kill(self) -> None:
         """SIGKILL; a process that is already gone is fine."""
         if self._pidfd >= 0:
@@ -227,12 +235,17 @@ class DataPlane:
             case wire.Answer():
                 _settle(self._answers.get(message.id), message)
             case wire.Superseded():
+                self.superseded = True
                 self._end("a newer brain has come")
 
     def _end(self, reason: str) -> None:
         if self._lost:
             return
+        # Two planes on one device would be worse than none.
+        if not self.superseded:
+            self.kill()
         self.close()
+        self._over.set()
         waiting: list[asyncio.Future[Any]] = [self._greeted, *self._applied.values()]
         for future in [*waiting, *self._answers.values()]:
             _fail(future, PlaneGone(reason))

@@ -94,6 +94,8 @@ def _attach(fd: int, name: str, offload: bool) -> None:
 def _set_up(name: str) -> None:
     """What must be set while the device is down."""
     words = ["gso_max_segs", str(MOST_SEGMENTS), "txqueuelen", str(QUEUE_LENGTH), "alias", ALIAS]
+    # Without this the kernel solicits routers through the tunnel.
+    words += ["addrgenmode", "none"]
     command = ["ip", "link", "set", "dev", name, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -17,6 +17,7 @@ class FullTunnel(msgspec.Struct, frozen=True):
     families: tuple[int, ...]
     table: int
     fwmark: int
+    mtu: int
 
 
 class HostPlan(msgspec.Struct, frozen=True):

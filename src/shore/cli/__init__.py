@@ -1,0 +1,1 @@
+"""Floor 5: the `shore` command. It asks brains and starts them; it decides nothing."""

@@ -1,0 +1,270 @@
+"""The `shore` command.
+
+Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the tunnel is not running, 5 the peer is unreachable,
+124 it took too long.
+"""
+
+import base64
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import click
+import msgspec
+
+from shore import __version__, _native
+from shore.cli import show as text
+from shore.cli.start import NotStarted, start
+from shore.io import runtime as place
+from shore.io.api import NotRunning, ask
+from shore.io.conffile import Unreadable, find, read
+from shore.io.runtime import Runtime
+from shore.model.config import TunnelConfig
+from shore.model.keys import key_text, parse_key
+from shore.model.status import Status, TunnelStatus
+from shore.wire import api
+from shore.wire.wgconf import ConfigError
+
+FAILED, USAGE, NOT_RUNNING, TIMED_OUT = 1, 2, 3, 124
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="shore")
+def main() -> None:
+    """Self-healing WireGuard tunnels from ordinary wg0.conf files."""
+
+
+@main.command()
+@click.argument("conf")
+@click.option("--foreground", is_flag=True, help="Stay until the tunnel goes down; SIGINT takes it down.")
+@click.option(
+    "--confirm", metavar="TIME", help="Undo everything after TIME (60s, 5m) unless `shore confirm`."
+)
+def up(conf: str, foreground: bool, confirm: str | None) -> None:
+    """Bring up a tunnel from CONF, a file, or a name looked for in /etc/shore and /etc/wireguard.
+
+    Returns when the device is configured and the processes run, whether or not a peer answers yet.
+    """
+    config = _read(conf)
+    confirm_s = None if confirm is None else _seconds(confirm)
+    runtime = Runtime(config.name)
+    with _one_sentence():
+        keeper, notes = start(runtime, api.Start(config, confirm_s), lambda line: click.echo(line, err=True))
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"{config.name} is up: `shore status {config.name}` says whether its peers answer")
+    if confirm_s is not None:
+        click.echo(f"it goes down in {confirm_s:.0f} s unless `shore confirm {config.name}`")
+    if foreground:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: _take_down(runtime))
+        keeper.wait()
+
+
+@main.command()
+@click.argument("name", metavar="NAME|CONF")
+def down(name: str) -> None:
+    """Take a tunnel down and leave nothing behind."""
+    runtime = Runtime(_name(name))
+    with _one_sentence():
+        reply = ask(runtime, api.AskDown(), within=60)
+    _check(reply)
+    click.echo(f"{runtime.name} is down")
+
+
+@main.command()
+@click.argument("conf")
+def reload(conf: str) -> None:
+    """Read CONF again; peers that did not change keep their sessions."""
+    config = _read(conf)
+    with _one_sentence():
+        reply = ask(Runtime(config.name), api.AskReload(config), within=30)
+    _check(reply)
+    click.echo(f"{config.name} is reloaded")
+
+
+@main.command()
+@click.argument("conf")
+def check(conf: str) -> None:
+    """Say whether CONF is right, without touching anything."""
+    config = _read(conf)
+    prefixes = sum(len(peer.allowed_ips) for peer in config.peers)
+    click.echo(f"{config.source}: right ({len(config.peers)} peers, {prefixes} prefixes)")
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the contract of docs/status.md, schema 1.")
+@click.option("--watch", is_flag=True, help="Again each second, until interrupted.")
+def status(name: str | None, as_json: bool, watch: bool) -> None:
+    """Say how the tunnels are."""
+    while True:
+        tunnels = _tunnels(name)
+        if watch and not as_json:
+            click.clear()
+        if as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(Status(tuple(tunnels))), indent=2).decode())
+        elif not tunnels:
+            click.echo("no tunnel is up")
+        else:
+            click.echo("\n".join(line for tunnel in tunnels for line in text.tunnel_lines(tunnel)))
+        if not watch:
+            return
+        time.sleep(1)
+
+
+@main.command()
+@click.argument("name", required=False)
+def show(name: str | None) -> None:
+    """Print the tunnels as `wg show` does."""
+    click.echo("\n\n".join("\n".join(text.wg_lines(tunnel)) for tunnel in _tunnels(name)))
+
+
+@main.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def log(name: str, follow: bool, as_json: bool) -> None:
+    """Print what the tunnel announced, and why."""
+    runtime = Runtime(name)
+    if not runtime.log.exists():
+        _fail(f"{name} is not running", NOT_RUNNING)
+    with runtime.log.open(encoding="utf-8") as file:
+        while True:
+            line = file.readline()
+            if line:
+                click.echo(line.rstrip() if as_json else _log_line(json.loads(line)))
+            elif follow and runtime.log.exists():
+                time.sleep(0.2)
+            else:
+                return
+
+
+@main.command()
+@click.argument("peer", metavar="PUBLIC_KEY")
+@click.argument("name", required=False)
+def rekey(peer: str, name: str | None) -> None:
+    """Make a new session with a peer."""
+    try:
+        key = parse_key(peer)
+    except ValueError as error:
+        _fail(f"`{peer}`: {error}", USAGE)
+    owners = [tunnel for tunnel in _tunnels(name) if any(p.public_key == peer for p in tunnel.peers)]
+    if not owners:
+        _fail(f"no tunnel has the peer {peer}: see `shore status`", FAILED)
+    for tunnel in owners:
+        with _one_sentence():
+            _check(ask(Runtime(tunnel.name), api.AskRenew(key)))
+        click.echo(f"{tunnel.name}: a new session with {peer} is under way")
+
+
+@main.command()
+@click.argument("name")
+def confirm(name: str) -> None:
+    """Keep a tunnel that was brought up with --confirm."""
+    with _one_sentence():
+        _check(ask(Runtime(name), api.AskConfirm()))
+    click.echo(f"{name} stays up")
+
+
+@main.command()
+def genkey() -> None:
+    """Print a new private key."""
+    key = bytearray(os.urandom(32))
+    key[0] &= 248
+    key[31] = key[31] & 127 | 64
+    click.echo(key_text(bytes(key)))
+
+
+@main.command()
+def genpsk() -> None:
+    """Print a new preshared key."""
+    click.echo(key_text(os.urandom(32)))
+
+
+@main.command()
+def pubkey() -> None:
+    """Read a private key from stdin, print its public key."""
+    try:
+        key = parse_key(sys.stdin.read().strip())
+    except ValueError as error:
+        _fail(f"stdin: {error}", USAGE)
+    click.echo(base64.b64encode(_native.public_key(key)).decode())
+
+
+def _read(conf: str) -> TunnelConfig:
+    try:
+        config, warnings = read(find(conf))
+    except (Unreadable, ConfigError) as error:
+        _fail(str(error), FAILED)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return config
+
+
+def _tunnels(name: str | None) -> list[TunnelStatus]:
+    """Status of one tunnel, which must run, or of all that do."""
+    found = []
+    for tunnel in [name] if name else place.tunnels():
+        try:
+            reply = ask(Runtime(tunnel), api.AskStatus())
+        except NotRunning as error:
+            if name:
+                _fail(str(error), NOT_RUNNING)
+            continue
+        except TimeoutError as error:
+            _fail(str(error), TIMED_OUT)
+        if isinstance(reply, api.StatusReply):
+            found.append(reply.tunnel)
+    return found
+
+
+def _take_down(runtime: Runtime) -> None:
+    try:
+        ask(runtime, api.AskDown(), within=60)
+    except (NotRunning, TimeoutError):
+        return
+
+
+def _name(name_or_conf: str) -> str:
+    return os.path.basename(name_or_conf).removesuffix(".conf")
+
+
+def _log_line(entry: dict[str, object]) -> str:
+    peer = f" ({entry['peer']})" if entry.get("peer") else ""
+    return f"{text.stamp(float(str(entry['at'])))} {entry['what']}{peer}: {entry['why']}"
+
+
+def _seconds(written: str) -> float:
+    number, unit = written[:-1], written[-1:]
+    if unit not in UNITS or not number.isdecimal() or int(number) == 0:
+        _fail(f"`{written}` is no time such as 60s, 5m or 1h", USAGE)
+    return float(int(number) * UNITS[unit])
+
+
+def _check(reply: api.Reply) -> None:
+    if isinstance(reply, api.Failed):
+        _fail(reply.reason, FAILED)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except NotStarted as error:
+        _fail(str(error), FAILED)
+    except NotRunning as error:
+        _fail(f"{error}: see `shore status`", NOT_RUNNING)
+    except TimeoutError as error:
+        _fail(str(error), TIMED_OUT)
+
+
+def _fail(reason: str, code: int) -> NoReturn:
+    click.echo(f"shore: {reason}", err=True)
+    sys.exit(code)

@@ -1,0 +1,71 @@
+"""Start a tunnel's processes and wait for what the first brain says."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from shore.io.runtime import Runtime
+from shore.wire import api
+
+
+class NotStarted(Exception):
+    """Why the tunnel is not up; nothing was left behind."""
+
+
+def start(
+    runtime: Runtime, request: api.Start, told: Callable[[str], None]
+) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
+    """Start keeper and brain; return when the tunnel is configured, with the keeper and its notes.
+
+    The configuration goes through a pipe: no secret is in argv or the environment. Raises NotStarted.
+    """
+    try:
+        runtime.make()
+    except OSError as error:
+        raise NotStarted(f"{error.filename}: {(error.strerror or '').lower()}: run as root") from None
+    if runtime.is_held("brain") or runtime.is_held("keeper"):
+        raise NotStarted(f"{runtime.name} is up already: `shore reload {runtime.name}` or `shore down` first")
+    start_reader, start_writer = os.pipe()
+    answer_reader, answer_writer = os.pipe()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "SHORE_START_FD": str(start_reader),
+        "SHORE_ANSWER_FD": str(answer_writer),
+    }
+    with runtime.errors.open("ab") as errors:
+        keeper = subprocess.Popen(
+            [sys.executable, "-S", "-m", "shore.node.keeper", runtime.name],
+            env=environment,
+            pass_fds=[start_reader, answer_writer],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+        )
+    os.close(start_reader)
+    os.close(answer_writer)
+    with os.fdopen(start_writer, "wb") as given:
+        given.write(msgspec.json.encode(request))
+    with os.fdopen(answer_reader, "rb") as answers:
+        for line in answers:
+            match api.start_reply(line):
+                case api.Progress(text):
+                    told(text)
+                case api.NotStarted(reason):
+                    raise NotStarted(reason)
+                case api.Started(notes):
+                    return keeper, notes
+    raise NotStarted(f"the brain died while it started{_last_words(runtime)}")
+
+
+def _last_words(runtime: Runtime) -> str:
+    try:
+        lines = runtime.errors.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return f": {lines[-1]}" if lines else ""

@@ -1,0 +1,75 @@
+"""Watch the underlay: links, addresses and default routes, from netlink.
+
+Events only say that something moved; what is told is a fresh dump, a moment later, so that a burst of
+events is one change and a lost event (ENOBUFS) costs nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from pyroute2 import AsyncIPRoute
+
+from shore.io.tun import ALIAS
+from shore.model.links import Link
+
+SETTLE = 0.03
+MAIN_TABLE = 254
+UNIVERSE = 0
+FAMILIES = {2: 4, 10: 6}
+
+
+async def read_links() -> tuple[Link, ...]:
+    """The links that may be underlay: all but loopback and tunnels of Shore."""
+    async with AsyncIPRoute() as netlink:
+        addresses: dict[int, list[str]] = {}
+        async for entry in await netlink.get_addr():
+            if entry["scope"] == UNIVERSE:
+                addresses.setdefault(entry["index"], []).append(entry.get("address"))
+        defaults: dict[int, set[int]] = {}
+        async for route in await netlink.get_routes(table=MAIN_TABLE):
+            if route["dst_len"] == 0 and route["family"] in FAMILIES:
+                for hop in route.get("multipath") or [route]:
+                    defaults.setdefault(hop.get("oif") or 0, set()).add(FAMILIES[route["family"]])
+        links = [
+            Link(
+                name=entry.get("ifname"),
+                index=entry["index"],
+                up=entry.get("operstate") not in ("DOWN", "LOWERLAYERDOWN") and entry["state"] == "up",
+                mtu=entry.get("mtu"),
+                addresses=tuple(sorted(addresses.get(entry["index"], ()))),
+                default=tuple(sorted(defaults.get(entry["index"], ()))),
+            )
+            async for entry in await netlink.get_links()
+            if entry.get("ifname") != "lo" and entry.get("ifalias") != ALIAS
+        ]
+    return tuple(links)
+
+
+async def watch_links(tell: Callable[[tuple[Link, ...]], None]) -> None:
+    """Tell the links now and after each change, until cancelled."""
+    async with AsyncIPRoute() as events:
+        await events.bind()
+        moved = asyncio.Event()
+        moved.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_listen(events, moved))
+            while True:
+                await moved.wait()
+                await asyncio.sleep(SETTLE)
+                moved.clear()
+                tell(await read_links())
+
+
+async def _listen(events: AsyncIPRoute, moved: asyncio.Event) -> None:
+    while True:
+        try:
+            async for _ in _batch(events):
+                moved.set()
+        except OSError:
+            moved.set()
+            await asyncio.sleep(SETTLE)
+
+
+async def _batch(events: AsyncIPRoute) -> AsyncIterator[object]:
+    async for message in events.get():
+        yield message

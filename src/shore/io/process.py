@@ -1,0 +1,38 @@
+"""Processes that outlive whoever started them, named so that a recycled id is never mistaken for them."""
+
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A process id, and when it started in clock ticks since boot."""
+
+    pid: int
+    started: int
+
+
+def identify(pid: int) -> Process | None:
+    """None if there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else Process(pid, int(fields[19]))
+
+
+def kill(process: Process) -> None:
+    """SIGKILL that very process, if it still runs."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:
+        return
+    try:
+        if identify(process.pid) == process:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,120 @@
+"""Where a tunnel keeps its files while it runs.
+
+RUNTIME/                 0711  SHORE_RUNTIME_DIR, else /run/shore
+RUNTIME/NAME.status      0660  status socket, group `shore`
+RUNTIME/NAME/            0700
+    brain.sock                 the local API
+    dataplane.sock             the data plane listens here
+    running.json         0600  the configuration in force; its presence means "shall run"
+    brain.lock  keeper.lock    held while the process lives
+    log.jsonl                  what was announced
+    errors                     stderr of keeper and brain
+"""
+
+import fcntl
+import grp
+import os
+from pathlib import Path
+
+import msgspec
+
+from shore.io.process import Process
+from shore.model.config import TunnelConfig
+
+
+class Running(msgspec.Struct, frozen=True):
+    """The configuration in force, the port it was given where it asked for any, and its data plane."""
+
+    config: TunnelConfig
+    listen_port: int = 0
+    confirm_by: float | None = None
+    plane: Process | None = None
+
+
+class Runtime:
+    """The files of one tunnel."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.directory = root() / name
+        self.brain_socket = self.directory / "brain.sock"
+        self.status_socket = root() / f"{name}.status"
+        self.log = self.directory / "log.jsonl"
+        self.errors = self.directory / "errors"
+        self._running = self.directory / "running.json"
+
+    def make(self) -> None:
+        """Make the directories with their rights. Raises OSError."""
+        root().mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        self.directory.chmod(0o700)
+
+    def remove(self) -> None:
+        """Remove every file of the tunnel."""
+        self.status_socket.unlink(missing_ok=True)
+        if self.directory.is_dir():
+            for file in self.directory.iterdir():
+                file.unlink(missing_ok=True)
+            self.directory.rmdir()
+
+    def read_running(self) -> Running | None:
+        """The mirrored configuration; None if the tunnel shall not run."""
+        try:
+            return msgspec.json.decode(self._running.read_bytes(), type=Running)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write_running(self, running: Running) -> None:
+        """Mirror the configuration, whole or not at all."""
+        new = self._running.with_suffix(".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(running))
+        new.replace(self._running)
+
+    def forget_running(self) -> None:
+        """The tunnel shall not run any more."""
+        self._running.unlink(missing_ok=True)
+
+    def hold(self, what: str) -> int | None:
+        """Take the lock `brain` or `keeper` for as long as the descriptor lives; None if it is held."""
+        descriptor = os.open(self.directory / f"{what}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def is_held(self, what: str) -> bool:
+        """Whether the brain or the keeper lives."""
+        if not self.directory.is_dir():
+            return False
+        descriptor = self.hold(what)
+        if descriptor is None:
+            return True
+        os.close(descriptor)
+        return False
+
+
+def root() -> Path:
+    """The directory of all tunnels."""
+    return Path(os.environ.get("SHORE_RUNTIME_DIR", "/run/shore"))
+
+
+def tunnels() -> list[str]:
+    """Names of the tunnels that have files here."""
+    try:
+        return sorted(entry.name for entry in root().iterdir() if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def give_to_group(path: Path) -> None:
+    """Let the group `shore` use a socket, where there is one."""
+    try:
+        os.chown(path, -1, grp.getgrnam("shore").gr_gid)
+    except (KeyError, PermissionError):
+        path.chmod(0o600)
+        return
+    path.chmod(0o660)

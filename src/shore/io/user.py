@@ -1,0 +1,28 @@
+"""Whom the data plane becomes."""
+
+import os
+import pwd
+from pathlib import Path
+
+NOBODY = 65534
+
+
+def plane_user() -> str:
+    """`UID:GID` of the user `shore`, else of nobody; our own where we may become neither."""
+    try:
+        entry = pwd.getpwnam("shore")
+        user, group = entry.pw_uid, entry.pw_gid
+    except KeyError:
+        user = group = NOBODY
+    if os.geteuid() != 0 or not (_is_mapped("uid", user) and _is_mapped("gid", group)):
+        return f"{os.geteuid()}:{os.getegid()}"
+    return f"{user}:{group}"
+
+
+def _is_mapped(kind: str, number: int) -> bool:
+    """Whether the user namespace that we are in has this id."""
+    for line in Path(f"/proc/self/{kind}_map").read_text().splitlines():
+        first, _, count = map(int, line.split())
+        if first <= number < first + count:
+            return True
+    return False

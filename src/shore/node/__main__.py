@@ -1,0 +1,145 @@
+"""`python -m shore.node NAME`: the brain of one tunnel.
+
+The first brain is given its configuration on a descriptor and says on another what became of it; any
+later one goes on from `running.json`. Exit code 0 and no `running.json` mean that the tunnel is down.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from shore.core import events
+from shore.io.clock import SleepWatch, boottime
+from shore.io.hooks import HookFailed
+from shore.io.links import watch_links
+from shore.io.runtime import Runtime
+from shore.io.tun import TunFailed, is_alive
+from shore.io.user import plane_user
+from shore.node.api import Api
+from shore.node.brain import Brain, NotConfigured
+from shore.node.heartbeat import heartbeat
+from shore.node.supervision import Supervision
+from shore.wire import api
+
+LOOK_EVERY = 1.0
+
+
+class Answer:
+    """What `up` hears of the first brain; a later brain has nobody to tell."""
+
+    def __init__(self) -> None:
+        descriptor = os.environ.pop("SHORE_ANSWER_FD", None)
+        self._descriptor = None if descriptor is None else int(descriptor)
+
+    def say(self, message: api.StartReply) -> None:
+        """One line; `up` may have gone already."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, api.line(message))
+
+    def close(self) -> None:
+        """Nothing more will be said."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def main() -> int:
+    """Run until the tunnel is down."""
+    start, answer = _start_given(), Answer()
+    runtime = Runtime(sys.argv[1])
+    runtime.make()
+    lock = runtime.hold("brain")
+    if lock is None:
+        answer.say(api.NotStarted(f"{runtime.name} is running already: see `shore status`"))
+        return 1
+    asyncio.run(_run(runtime, start, answer))
+    return 0
+
+
+async def _run(runtime: Runtime, start: api.Start | None, answer: Answer) -> None:
+    """A defect anywhere ends the process and not the tunnel: nothing here tears down on an exception."""
+    supervision = Supervision(runtime)
+    background: list[asyncio.Task[None]] = []
+    async with asyncio.TaskGroup() as tasks:
+
+        def spawn(work: Coroutine[Any, Any, None]) -> None:
+            background.append(tasks.create_task(work))
+
+        brain = Brain(runtime, plane_user(), spawn)
+        served = Api(runtime, brain)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, brain.end, signal.Signals(number).name)
+        spawn(supervision.say_alive())
+        spawn(supervision.keep_keeper())
+        failure = await _begin(runtime, brain, start)
+        if failure is None:
+            await served.serve()
+            answer.say(api.Started())
+            answer.close()
+            spawn(heartbeat(brain))
+            spawn(watch_links(lambda links: brain.tell(events.LinksChanged(links))))
+            spawn(_look_around(brain))
+            await brain.ended
+        if not brain.superseded:
+            await _finish(runtime, brain, served)
+        if failure is not None:
+            answer.say(api.NotStarted(failure))
+        for task in background:
+            task.cancel()
+
+
+async def _begin(runtime: Runtime, brain: Brain, start: api.Start | None) -> str | None:
+    """Bring the tunnel up, or go on with it. Returns why that failed."""
+    if start is None:
+        running = runtime.read_running()
+        if running is None:
+            return "it shall not run"
+        await brain.resume(running)
+        return None
+    confirm_by = None if start.confirm_s is None else boottime() + start.confirm_s
+    try:
+        await brain.bring_up(start.config, confirm_by)
+    except (TunFailed, HookFailed, NotConfigured) as error:
+        return str(error)
+    return None
+
+
+async def _finish(runtime: Runtime, brain: Brain, served: Api) -> None:
+    reply: api.Reply = api.Done()
+    try:
+        await brain.tear_down()
+    except HookFailed as error:
+        reply = api.Failed(f"the tunnel is down, but {error}")
+    runtime.remove()
+    await served.say_down(reply)
+
+
+def _start_given() -> api.Start | None:
+    descriptor = os.environ.pop("SHORE_START_FD", None)
+    if descriptor is None:
+        return None
+    with os.fdopen(int(descriptor), "rb") as given:
+        return msgspec.json.decode(given.read(), type=api.Start)
+
+
+async def _look_around(brain: Brain) -> None:
+    sleep = SleepWatch()
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        slept = sleep.slept_s()
+        if slept:
+            brain.tell(events.Resumed(slept))
+        if not is_alive(brain.tun):
+            brain.tell(events.DeviceGone("the device"))
+        brain.check_confirmed()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

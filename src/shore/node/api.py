@@ -1,0 +1,120 @@
+"""Serve the local API (docs/protocol/api.md) on its two sockets."""
+
+import asyncio
+import os
+import socket
+import struct
+from pathlib import Path
+
+import msgspec
+
+from shore.core import events
+from shore.io.runtime import Runtime, give_to_group
+from shore.node.brain import Brain, NotConfigured
+from shore.node.heartbeat import ask
+from shore.wire import api
+
+
+class Api:
+    """The sockets of one brain; `down_asked` are answered by the program when nothing is left."""
+
+    def __init__(self, runtime: Runtime, brain: Brain) -> None:
+        self._runtime = runtime
+        self._brain = brain
+        self._leaving: list[asyncio.StreamWriter] = []
+        self._reloading = asyncio.Lock()
+
+    async def serve(self) -> None:
+        """Listen on both sockets."""
+        for path, serve in (
+            (self._runtime.brain_socket, self._serve_owner),
+            (self._runtime.status_socket, self._serve_status),
+        ):
+            await asyncio.start_unix_server(serve, sock=_bound(path), limit=api.LONGEST_LINE)
+        give_to_group(self._runtime.status_socket)
+
+    async def say_down(self, reply: api.Reply) -> None:
+        """Answer everybody who asked for it."""
+        for writer in self._leaving:
+            await _write(writer, reply)
+            writer.close()
+
+    async def _serve_owner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if _user(writer) not in (0, os.geteuid()):
+            writer.close()
+            return
+        async for line in reader:
+            try:
+                request = api.request(line)
+            except msgspec.DecodeError as error:
+                await _write(writer, api.Failed(f"not understood: {error}"))
+                continue
+            if isinstance(request, api.AskDown):
+                self._leaving.append(writer)
+                self._brain.end("asked for")
+                return
+            await _write(writer, await self._answer(request))
+        writer.close()
+
+    async def _serve_status(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for line in reader:
+            try:
+                request = api.request(line)
+            except msgspec.DecodeError:
+                break
+            if not isinstance(request, api.AskStatus):
+                await _write(writer, api.Failed("this socket answers `status` only"))
+                continue
+            await _write(writer, await self._answer(request))
+        writer.close()
+
+    async def _answer(self, request: api.Request) -> api.Reply:
+        match request:
+            case api.AskStatus():
+                await ask(self._brain, counters=True)
+                status = self._brain.status()
+                return api.Failed("not configured yet") if status is None else api.StatusReply(status)
+            case api.AskReload():
+                return await self._reload(request)
+            case api.AskRenew():
+                if request.public_key not in self._brain.node.peers:
+                    return api.Failed("there is no such peer")
+                self._brain.tell(events.RenewAsked(request.public_key))
+            case api.AskConfirm():
+                self._brain.confirm()
+            case api.AskDown():
+                raise AssertionError("answered when everything is gone")
+        return api.Done()
+
+    async def _reload(self, request: api.AskReload) -> api.Reply:
+        async with self._reloading:
+            try:
+                await self._brain.reload(request.config)
+            except NotConfigured as error:
+                return api.Failed(str(error))
+        return api.Done()
+
+
+def _bound(path: Path) -> socket.socket:
+    """A listening socket for the owner alone, from its first instant."""
+    path.unlink(missing_ok=True)
+    old = os.umask(0o177)
+    try:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+    finally:
+        os.umask(old)
+    return listener
+
+
+async def _write(writer: asyncio.StreamWriter, reply: api.Reply) -> None:
+    writer.write(api.line(reply))
+    try:
+        await writer.drain()
+    except ConnectionError:
+        return
+
+
+def _user(writer: asyncio.StreamWriter) -> int:
+    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", credentials)[1])

@@ -1,0 +1,377 @@
+"""The shell around the heart of one tunnel: feed an event, carry out the actions, set the next alarm.
+
+What takes no time is done on the spot; starting a plane, pushing, the host and names are tasks, and what
+comes of them comes back as an event. Pushes and host plans are idempotent, so only the newest of each is
+carried out. The brain may be killed at any instant: what it needs to go on is in the data plane and in
+`running.json`, which is written before anything is pushed.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from shore import _native
+from shore.core import actions as do
+from shore.core import events
+from shore.core.node import Node
+from shore.core.status import tunnel_status
+from shore.io import host
+from shore.io.clock import boottime
+from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
+from shore.io.hooks import run_hooks
+from shore.io.process import identify, kill
+from shore.io.resolver import NotResolved, resolve
+from shore.io.runtime import Running, Runtime
+from shore.io.sockets import SocketFailed, open_socket, open_sockets, set_mark
+from shore.io.tun import open_tun
+from shore.model.config import TunnelConfig
+from shore.model.desired import Socket
+from shore.model.facts import Fact
+from shore.model.status import TunnelStatus
+from shore.node.journal import Journal
+from shore.node.latest import Latest
+
+STOP_WITHIN = 1.0
+IN_FORCE_WITHIN = 20.0
+
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class NotConfigured(Exception):
+    """The tunnel could not be brought up. One sentence."""
+
+
+class Brain:
+    """One tunnel: `bring_up` or `resume`, `tell` events, await `ended`, `tear_down`."""
+
+    def __init__(self, runtime: Runtime, user: str, spawn: Spawn) -> None:
+        self.node = Node()
+        self.plane: DataPlane | None = None
+        self.tun = -1
+        self.superseded = False
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._runtime = runtime
+        self._user = user
+        self._spawn = spawn
+        self._loop = asyncio.get_running_loop()
+        self._journal = Journal(runtime.log)
+        self._sockets: dict[int, socket.socket] = {}
+        self._given: set[str] = set()
+        self._serial = 0
+        self._last_socket = 0
+        self._port = 0
+        self._confirm_by: float | None = None
+        self._inbox: list[events.Event] = []
+        self._draining = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._failure: str | None = None
+        self._in_force = asyncio.Event()
+        self._pushes: Latest[do.Push] = Latest(self._push)
+        self._plans: Latest[do.ApplyHost] = Latest(self._apply)
+        for work in (self._pushes.run(), self._plans.run()):
+            spawn(work)
+
+    # Feed, drain, re-arm.
+
+    def tell(self, event: events.Event) -> None:
+        """Take an event; carry out what follows from it before the next one."""
+        self._inbox.append(event)
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._inbox:
+                for action in self.node.handle(self._inbox.pop(0), self._loop.time()):
+                    self._perform(action)
+        finally:
+            self._draining = False
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        deadline = self.node.deadline()
+        self._alarm = (
+            None if deadline is None else self._loop.call_at(deadline, lambda: self.tell(events.Woke()))
+        )
+
+    def _perform(self, action: do.Action) -> None:  # noqa: PLR0912 (one case per action)
+        match action:
+            case do.Push():
+                self._pushes.put(action)
+            case do.ApplyHost():
+                self._plans.put(action)
+            case do.OpenSockets():
+                self._open_sockets(action)
+            case do.OpenExtraSocket():
+                self._open_extra(action)
+            case do.CloseSocket():
+                self._close_socket(action.id)
+            case do.SetMark():
+                for opened in self._sockets.values():
+                    set_mark(opened, action.mark)
+            case do.StartPlane():
+                self._spawn(self._start_plane())
+            case do.KillPlane():
+                if self.plane is not None:
+                    self.plane.kill()
+            case do.Resolve():
+                self._spawn(self._resolve(action.host))
+            case do.Announce():
+                self._journal.announce(action)
+            case do.GoDown():
+                self.end(action.why)
+
+    # Life.
+
+    async def bring_up(self, config: TunnelConfig, confirm_by: float | None) -> None:
+        """Make a tunnel from nothing. Raises TunFailed, HookFailed, NotConfigured."""
+        self._confirm_by = confirm_by
+        await run_hooks("PreUp", config.hooks.pre_up, config.name)
+        self.tun = open_tun(config.name, offload=config.offload)
+        await self._configured(events.Configured(config))
+        await run_hooks("PostUp", config.hooks.post_up, config.name)
+
+    async def resume(self, running: Running) -> None:
+        """Go on where another brain stopped: with its data plane if that lives, else with a new one."""
+        self._port, self._confirm_by = running.listen_port, running.confirm_by
+        self.plane = await self._attach()
+        held = self.plane.state.state if self.plane is not None and self.plane.state is not None else None
+        if self.plane is None or held is None or "tun" not in self.plane.descriptors:
+            if self.plane is not None:
+                self.plane.close()
+                self.plane = None
+            if running.plane is not None:
+                kill(running.plane)
+            self.tun = open_tun(running.config.name, offload=running.config.offload)
+            self.tell(events.Configured(running.config))
+            return
+        self._adopt_descriptors(self.plane)
+        self._journal.announce(do.Announce("brain attached", f"to the data plane {self.plane.pid}"))
+        self.tell(events.Attached(running.config, self.plane.pid, held, running.listen_port))
+
+    async def reload(self, config: TunnelConfig) -> None:
+        """Put another configuration in force. Raises NotConfigured; then the old one is in force again."""
+        previous = self.node.config
+        try:
+            await self._configured(events.Configured(config))
+        except NotConfigured:
+            if previous is not None:
+                self.tell(events.Configured(previous))
+            raise
+
+    def end(self, why: str) -> None:
+        """Take the tunnel down soon."""
+        if not self.ended.done():
+            self._journal.announce(do.Announce("down", why))
+            self.ended.set_result(why)
+
+    def confirm(self) -> None:
+        """The tunnel stays."""
+        self._confirm_by = None
+        self._mirror()
+
+    def check_confirmed(self) -> None:
+        """Undo an `up --confirm` that nobody confirmed."""
+        if self._confirm_by is not None and boottime() >= self._confirm_by:
+            self.end("nobody confirmed it")
+
+    async def tear_down(self) -> None:
+        """Leave nothing behind. Raises HookFailed after everything else is done."""
+        config = self.node.config
+        self._runtime.forget_running()
+        try:
+            if config is not None:
+                await run_hooks("PreDown", config.hooks.pre_down, config.name)
+        finally:
+            await self._stop_plane()
+            for opened in self._sockets.values():
+                opened.close()
+            if self.tun >= 0:
+                os.close(self.tun)
+                await host.remove(self._runtime.name)
+        if config is not None:
+            await run_hooks("PostDown", config.hooks.post_down, config.name)
+
+    def status(self) -> TunnelStatus | None:
+        """The tunnel's status; None before it is configured."""
+        config = self.node.config
+        if config is None:
+            return None
+        own = _native.public_key(config.private_key) if config.private_key else None
+        notes = () if self._confirm_by is None else (self._unconfirmed(self._confirm_by),)
+        return tunnel_status(self.node, self._loop.time(), brain_pid=os.getpid(), public_key=own, notes=notes)
+
+    def _unconfirmed(self, by: float) -> str:
+        return f"goes down in {max(by - boottime(), 0):.0f} s unless `shore confirm {self._runtime.name}`"
+
+    async def _configured(self, event: events.Configured) -> None:
+        """Tell a configuration and wait until it is in force. Raises NotConfigured."""
+        self._failure = None
+        self._in_force.clear()
+        self.tell(event)
+        self._mirror()
+        if self.plane is not None and self._pushes.is_idle:
+            self._in_force.set()
+        try:
+            await asyncio.wait_for(self._in_force.wait(), IN_FORCE_WITHIN)
+        except TimeoutError:
+            raise NotConfigured("the data plane did not start") from None
+        await self._plans.idle()
+        if self._failure is not None:
+            raise NotConfigured(self._failure)
+
+    def _failed(self, reason: str) -> None:
+        self._failure = reason
+        self._in_force.set()
+
+    def _mirror(self) -> None:
+        if self.node.config is not None:
+            port = self.node.listen_port or self._port
+            plane = None if self.plane is None else identify(self.plane.pid)
+            self._runtime.write_running(Running(self.node.config, port, self._confirm_by, plane))
+
+    # The data plane.
+
+    async def _start_plane(self) -> None:
+        started = time.monotonic()
+        try:
+            plane = await DataPlane.start(
+                self._runtime.directory,
+                generation=time.monotonic_ns(),
+                user=self._user,
+                on_fact=self._fact,
+                on_lost=self._lost,
+            )
+        except (PlaneGone, OSError) as error:
+            self.tell(events.PlaneLost(str(error)))
+            return
+        self.plane = plane
+        self._mirror()
+        self._given, self._serial = set(), 0
+        if self.node.config is not None and self.node.config.realtime:
+            plane.grant_realtime()
+        self._journal.announce(
+            do.Announce("data plane started", f"{plane.pid} in {(time.monotonic() - started) * 1e3:.0f} ms")
+        )
+        self.tell(events.PlaneStarted(plane.pid))
+
+    async def _attach(self) -> DataPlane | None:
+        return await DataPlane.attach(
+            self._runtime.directory,
+            generation=time.monotonic_ns(),
+            on_fact=self._fact,
+            on_lost=self._lost,
+        )
+
+    def _adopt_descriptors(self, plane: DataPlane) -> None:
+        self._serial = plane.state.serial if plane.state else 0
+        self._given = set(plane.descriptors)
+        for name, descriptor in plane.descriptors.items():
+            if name == "tun":
+                self.tun = descriptor
+            else:
+                self._keep_socket(int(name.partition(":")[2]), socket.socket(fileno=descriptor))
+
+    async def _stop_plane(self) -> None:
+        plane, self.plane = self.plane, None
+        if plane is None:
+            return
+        plane.stop()
+        await plane.wait_ended(STOP_WITHIN)
+        plane.kill()
+        plane.close()
+
+    def _fact(self, serial: int, fact: Fact) -> None:
+        self.tell(events.FactTold(serial, fact))
+
+    def _lost(self, reason: str) -> None:
+        plane, self.plane = self.plane, None
+        if plane is not None and plane.superseded:
+            self.superseded = True
+            self.end("a newer brain has come")
+        elif plane is not None:
+            self.tell(events.PlaneLost(reason))
+
+    async def _push(self, push: do.Push) -> None:
+        plane = self.plane
+        if plane is None:
+            return
+        wanted = {"tun": self.tun} | {
+            f"socket:{number}": opened.fileno() for number, opened in self._sockets.items()
+        }
+        named = {"tun", *(f"socket:{entry.id}" for entry in push.state.sockets)}
+        fresh = {name: fd for name, fd in wanted.items() if name in named - self._given}
+        self._serial += 1
+        self._mirror()
+        try:
+            await plane.push(self._serial, push.state, push.seen, fresh)
+        except PlaneRefused as error:
+            self._journal.announce(do.Announce("desired state refused", str(error)))
+            self._failed(str(error))
+            return
+        except (PlaneGone, TimeoutError):
+            return
+        self._given |= set(fresh)
+        self._in_force.set()
+
+    # The host.
+
+    async def _apply(self, action: do.ApplyHost) -> None:
+        try:
+            await host.apply(action.plan)
+        except host.HostFailed as error:
+            self._journal.announce(do.Announce("host not configured", str(error)))
+            self._failed(str(error))
+
+    async def _resolve(self, name: str) -> None:
+        try:
+            addresses = await resolve(name)
+        except NotResolved as error:
+            self.tell(events.NameFailed(name, str(error)))
+        else:
+            self.tell(events.NameResolved(name, addresses))
+
+    def _open_sockets(self, action: do.OpenSockets) -> None:
+        ours = action.port != 0 and action.port == self.node.listen_port
+        port = action.port or self._port
+        try:
+            try:
+                port, opened = open_sockets(port, mark=action.mark, fresh=not ours)
+            except SocketFailed:
+                if action.port or not port:
+                    raise
+                port, opened = open_sockets(0, mark=action.mark)
+        except SocketFailed as error:
+            self._failed(str(error))
+            self.tell(events.SocketsFailed(str(error)))
+            return
+        made = []
+        for family, one in opened.items():
+            self._keep_socket(self._last_socket + 1, one)
+            made.append(Socket(self._last_socket, 4 if family == 4 else 6))
+        self.tell(events.SocketsOpened(port, tuple(made)))
+
+    def _open_extra(self, action: do.OpenExtraSocket) -> None:
+        try:
+            opened = open_socket(action.family, 0, mark=action.mark)
+        except OSError as error:
+            self.tell(events.SocketsFailed(str(error.strerror)))
+            return
+        self._keep_socket(self._last_socket + 1, opened)
+        extra = Socket(self._last_socket, 4 if action.family == 4 else 6)
+        self.tell(events.ExtraSocketOpened(action.public_key, extra))
+
+    def _keep_socket(self, number: int, opened: socket.socket) -> None:
+        self._sockets[number] = opened
+        self._last_socket = max(self._last_socket, number)
+
+    def _close_socket(self, number: int) -> None:
+        opened = self._sockets.pop(number, None)
+        self._given.discard(f"socket:{number}")
+        if opened is not None:
+            opened.close()

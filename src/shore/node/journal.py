@@ -1,0 +1,40 @@
+"""The tunnel's log: one JSON line for each announcement, kept in two files of at most 1 MiB."""
+
+import base64
+import time
+from pathlib import Path
+
+import msgspec
+
+from shore.core.actions import Announce
+
+LARGEST = 1 << 20
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """`at` in seconds of the Unix epoch."""
+
+    at: float
+    what: str
+    why: str
+    peer: str | None = None
+
+
+class Journal:
+    """Appends announcements; a disk that is full loses lines and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def announce(self, said: Announce) -> None:
+        """Write one line."""
+        peer = None if said.public_key is None else base64.b64encode(said.public_key).decode()
+        line = msgspec.json.encode(Entry(round(time.time(), 3), said.what, said.why, peer)) + b"\n"
+        try:
+            with self._path.open("ab") as file:
+                file.write(line)
+                full = file.tell() > LARGEST
+            if full:
+                self._path.replace(self._path.with_suffix(".old"))
+        except OSError:
+            return

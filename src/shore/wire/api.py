@@ -1,0 +1,116 @@
+"""The local API of a brain (docs/protocol/api.md): one JSON object per line, asked and answered.
+
+Requests carry `do`, replies `is`. A request has exactly one reply.
+"""
+
+import msgspec
+
+from shore.model.config import TunnelConfig
+from shore.model.status import TunnelStatus
+
+LONGEST_LINE = 8 << 20
+
+
+class _Request(msgspec.Struct, frozen=True, tag_field="do"):
+    pass
+
+
+class AskStatus(_Request, frozen=True, tag="status"):
+    """How is the tunnel? The only request that the status socket takes."""
+
+
+class AskDown(_Request, frozen=True, tag="down"):
+    """Take the tunnel down; answered when nothing of it is left."""
+
+
+class AskReload(_Request, frozen=True, tag="reload"):
+    """Put another configuration in force; peers that are equal keep their sessions."""
+
+    config: TunnelConfig
+
+
+class AskRenew(_Request, frozen=True, tag="renew"):
+    """Make a new session with a peer."""
+
+    public_key: bytes
+
+
+class AskConfirm(_Request, frozen=True, tag="confirm"):
+    """Keep a tunnel that was brought up with `--confirm`."""
+
+
+class _Reply(msgspec.Struct, frozen=True, tag_field="is"):
+    pass
+
+
+class Done(_Reply, frozen=True, tag="done"):
+    """It was done."""
+
+
+class Failed(_Reply, frozen=True, tag="failed"):
+    """It was not done; nothing changed."""
+
+    reason: str
+
+
+class StatusReply(_Reply, frozen=True, tag="status"):
+    """The tunnel's status."""
+
+    tunnel: TunnelStatus
+
+
+Request = AskStatus | AskDown | AskReload | AskRenew | AskConfirm
+Reply = Done | Failed | StatusReply
+
+_encoder = msgspec.json.Encoder()
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What `up` gives to the first brain: the configuration, and whether it undoes itself."""
+
+    config: TunnelConfig
+    confirm_s: float | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, tag_field="is", tag="progress"):
+    """What the first brain is about to do."""
+
+    text: str
+
+
+class Started(msgspec.Struct, frozen=True, tag_field="is", tag="started"):
+    """The tunnel is configured and its processes run."""
+
+    notes: tuple[str, ...] = ()
+
+
+class NotStarted(msgspec.Struct, frozen=True, tag_field="is", tag="not_started"):
+    """It could not be brought up; nothing was left behind."""
+
+    reason: str
+
+
+StartReply = Progress | Started | NotStarted
+_start_replies: msgspec.json.Decoder[StartReply] = msgspec.json.Decoder(StartReply)
+
+
+def line(message: Request | Reply | StartReply) -> bytes:
+    """One message as a line."""
+    return _encoder.encode(message) + b"\n"
+
+
+def request(text: bytes) -> Request:
+    """Raises msgspec.DecodeError."""
+    return _requests.decode(text)
+
+
+def reply(text: bytes) -> Reply:
+    """Raises msgspec.DecodeError."""
+    return _replies.decode(text)
+
+
+def start_reply(text: bytes) -> StartReply:
+    """Raises msgspec.DecodeError."""
+    return _start_replies.decode(text)
