@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUST := $(shell find crates -name '*.rs' -not -path '*/target/*') Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml)
 
-.PHONY: help setup native test unit core lint check format
+.PHONY: help setup native demo demo-long test unit core lab-subset lab lint check format
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -22,13 +22,28 @@ $(VENV)/.native: $(VENV)/.dependencies $(RUST)
 
 native: $(VENV)/.native
 
-test: core unit     ## set everything up and run all tests
+demo: native        ## two hosts, one tunnel, and what Shore does about each fault
+	@scripts/peers boringtun-cli
+	@scripts/with-rights $(PY) -m shore.lab.demo
+
+demo-long: native   ## the same with an outage of 5 minutes behind a NAT
+	@scripts/peers boringtun-cli
+	@scripts/with-rights $(PY) -m shore.lab.demo --long
+
+test: core unit lab-subset  ## set everything up and run all tests
 
 core: $(VENV)/.dependencies
 	cargo test --workspace --quiet
 
 unit: native
 	$(PY) -m pytest -q -m "not lab and not slow" tests
+
+lab-subset: native
+	scripts/with-rights $(PY) -m pytest -q -m "lab and not slow" tests/lab
+
+lab: native         ## everything that needs namespaces; takes long
+	@scripts/peers
+	scripts/with-rights env SHORE_LAB=required $(PY) -m pytest -q tests/lab
 
 lint: native        ## what machines can say about style and layers
 	$(VENV)/bin/ruff check src tests

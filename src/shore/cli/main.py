@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from shore import __version__, _native
+from shore.cli import cleanup as clean
 from shore.cli import show as text
 from shore.cli.start import NotStarted, start
 from shore.io import runtime as place
@@ -100,7 +101,7 @@ def check(conf: str) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the contract of docs/status.md, schema 1.")
+@click.option("--json", "as_json", is_flag=True, help="Print the contract of docs/cli.md, schema 1.")
 @click.option("--watch", is_flag=True, help="Again each second, until interrupted.")
 def status(name: str | None, as_json: bool, watch: bool) -> None:
     """Say how the tunnels are."""
@@ -171,6 +172,13 @@ def confirm(name: str) -> None:
     with _one_sentence():
         _check(ask(Runtime(name), api.AskConfirm()))
     click.echo(f"{name} stays up")
+
+
+@main.command()
+def cleanup() -> None:
+    """Remove what is left of tunnels whose processes are gone."""
+    gone = clean.cleanup()
+    click.echo("\n".join(f"{name}: removed" for name in gone) or "nothing is left over")
 
 
 @main.command()

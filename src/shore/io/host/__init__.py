@@ -13,6 +13,12 @@ __all__ = ["HostFailed", "apply", "remove"]
 
 async def apply(plan: HostPlan) -> None:
     """Bring the host to the plan; what is there already is left alone. Raises HostFailed."""
+    if plan.full_tunnel is not None:
+        raise HostFailed(
+            "AllowedIPs with /0 needs a full tunnel, which Shore cannot do yet: set `Table = off`"
+        )
+    if plan.dns_servers or plan.dns_search:
+        raise HostFailed("Shore cannot set DNS yet: remove the DNS line")
     await apply_device(plan)
 
 

@@ -1,0 +1,216 @@
+"""The two ends of a tunnel: Shore from a `wg0.conf`, or another implementation set up by `wg`."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from shore import _native
+from shore.lab.net import Host, LabFailed
+from shore.model.keys import key_text
+from shore.model.status import Status, TunnelStatus
+
+PORT = 51820
+DEVICE = "wg0"
+STOCK = ("wireguard-go", "wireguard", "boringtun-cli", "gotatun")
+
+
+class Side(msgspec.Struct, frozen=True):
+    """What one end is told: its key and inner address, and its peer; without `endpoint` it waits."""
+
+    private_key: bytes
+    address: str
+    peer_key: bytes
+    peer_address: str
+    endpoint: str | None = None
+    keepalive_s: int | None = None
+    listen_port: int = PORT
+
+
+class End(Protocol):
+    """One end of a tunnel in its host."""
+
+    host: Host
+
+    def up(self) -> None:
+        """Bring it up; it may be called again after `kill`."""
+
+    def down(self) -> None:
+        """End its processes, whatever state they are in."""
+
+    def kill(self) -> None:
+        """SIGKILL what carries packets."""
+
+    def freeze(self) -> None:
+        """SIGSTOP what carries packets."""
+
+
+def sides(
+    endpoint: str | None, *, back: str | None = None, keepalive_s: int | None = None
+) -> tuple[Side, Side]:
+    """Fresh keys for a and b; a knows `endpoint`, b knows `back`."""
+    mine, theirs = os.urandom(32), os.urandom(32)
+    a = Side(mine, "10.8.0.1", _native.public_key(theirs), "10.8.0.2", endpoint, keepalive_s)
+    b = Side(theirs, "10.8.0.2", _native.public_key(mine), "10.8.0.1", back)
+    return a, b
+
+
+def program(name: str) -> str:
+    """Where a stock implementation is. Raises LabFailed with how to get it."""
+    if name == "wireguard-go":
+        found = shutil.which(name)
+        if found is None:
+            raise LabFailed("wireguard-go is missing: apt install wireguard-go")
+        return found
+    root = Path(os.environ.get("SHORE_PEERS", Path.home() / ".cache/shore/peers"))
+    built = root / "bin" / name
+    if not built.exists():
+        raise LabFailed(f"{built} is missing: scripts/peers {name}")
+    return str(built)
+
+
+class StockEnd:
+    """An implementation that makes a device and takes its configuration from `wg`."""
+
+    def __init__(self, host: Host, side: Side, name: str) -> None:
+        self.host = host
+        self.side = side
+        self.name = name
+        self._uapi = Path("/var/run/wireguard") / f"{self._device}.sock"
+        self._pid: int | None = None
+
+    @property
+    def _device(self) -> str:
+        # The UAPI directory is shared by all namespaces, so the name must be our own.
+        _, process, number, name = self.host.namespace.split("-")
+        return f"wg{process}{number}{name}"[:15]
+
+    def up(self) -> None:
+        self.host.ip(f"link delete {self._device}", check=False)
+        self._uapi.unlink(missing_ok=True)
+        self._start()
+        self._configure()
+        self.host.ip(f"address add {self.side.address}/24 dev {self._device}")
+        self.host.ip(f"link set {self._device} mtu 1420 up")
+
+    def down(self) -> None:
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            self._pid = None
+        self._uapi.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        self.down()
+
+    def freeze(self) -> None:
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGSTOP)
+
+    def latest_handshake(self) -> int:
+        """Unix time of the latest handshake, 0 if never."""
+        words = self.host.run("wg", "show", self._device, "latest-handshakes").split()
+        return int(words[1]) if len(words) > 1 else 0
+
+    def _start(self) -> None:
+        foreground = {"boringtun-cli": ["--disable-drop-privileges", "-f"], "gotatun": ["-f"]}
+        flags = foreground.get(self.name, ["-f"])
+        process = subprocess.Popen(
+            self.host.inside(program(self.name), *flags, self._device),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._pid = process.pid
+        _REAPED.append(process)
+        for _ in range(100):
+            if self._uapi.exists():
+                return
+            time.sleep(0.02)
+        raise LabFailed(f"{self.name} did not make {self._uapi}")
+
+    def _configure(self) -> None:
+        side = self.side
+        conf = f"[Interface]\nPrivateKey={key_text(side.private_key)}\nListenPort={side.listen_port}\n"
+        conf += _peer_section(side)
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(conf)
+            file.flush()
+            self.host.run("wg", "setconf", self._device, file.name)
+
+
+class ShoreEnd:
+    """Shore, from a file, by its own command."""
+
+    def __init__(self, host: Host, side: Side, *, extra: str = "") -> None:
+        self.host = host
+        self.side = side
+        self._directory = Path(tempfile.mkdtemp(prefix="shore-lab-"))
+        self.conf = self._directory / f"{DEVICE}.conf"
+        lines = f"[Interface]\nPrivateKey = {key_text(side.private_key)}\nAddress = {side.address}/24\n"
+        lines += f"ListenPort = {side.listen_port}\n{extra}" + _peer_section(side)
+        self.conf.write_text(lines)
+        self.conf.chmod(0o600)
+
+    def up(self) -> None:
+        self.shore("up", str(self.conf))
+
+    def down(self) -> None:
+        if self._directory.exists():
+            self.shore("down", DEVICE, check=False)
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def kill(self) -> None:
+        os.kill(self.plane_pid(), signal.SIGKILL)
+
+    def freeze(self) -> None:
+        os.kill(self.plane_pid(), signal.SIGSTOP)
+
+    def shore(self, *words: str, check: bool = True) -> str:
+        """The `shore` command on this end."""
+        command = [sys.executable, "-c", "from shore.cli.main import main; main()", *words]
+        environment = {**os.environ, "SHORE_RUNTIME_DIR": str(self._directory / "run")}
+        done = subprocess.run(
+            self.host.inside(*command), capture_output=True, text=True, env=environment, check=False
+        )
+        if check and done.returncode != 0:
+            raise LabFailed(f"`shore {' '.join(words)}` exited with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def status(self) -> TunnelStatus:
+        """Its one tunnel."""
+        return msgspec.json.decode(self.shore("status", "--json"), type=Status).tunnels[0]
+
+    def plane_pid(self) -> int:
+        """The data plane's process."""
+        return self.status().dataplane_pid or 0
+
+    def brain_pid(self) -> int:
+        """The brain's process."""
+        return self.status().brain_pid
+
+    def log(self) -> str:
+        """What was announced."""
+        return self.shore("log", DEVICE, check=False)
+
+
+# Kept, so that nobody complains about processes that are killed by their id.
+_REAPED: list[subprocess.Popen[bytes]] = []
+
+
+def _peer_section(side: Side) -> str:
+    lines = f"[Peer]\nPublicKey = {key_text(side.peer_key)}\nAllowedIPs = {side.peer_address}/32\n"
+    if side.endpoint:
+        lines += f"Endpoint = {side.endpoint}\n"
+    if side.keepalive_s is not None:
+        lines += f"PersistentKeepalive = {side.keepalive_s}\n"
+    return lines

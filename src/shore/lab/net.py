@@ -1,0 +1,179 @@
+"""Hosts as network namespaces, and the wires between them. Everything made is removed, whatever happens.
+
+Two shapes carry all faults of a single tunnel:
+
+    plain   a 192.0.2.1 ──────── 192.0.2.2 b            (and 2001:db8::1, ::2)
+    nat     a 10.1.0.2 ── 10.1.0.1 router 192.0.2.1 ── 192.0.2.2 b       a is masqueraded
+"""
+
+import itertools
+import os
+import subprocess
+from types import TracebackType
+from typing import Self
+
+_numbers = itertools.count(1)
+
+
+class LabFailed(Exception):
+    """A command of the lab failed; names it and what it said."""
+
+
+def run(*words: str, check: bool = True, stdin: str | None = None) -> str:
+    """Run a command, return its output. Raises LabFailed."""
+    done = subprocess.run(words, capture_output=True, text=True, input=stdin, check=False)
+    if check and done.returncode != 0:
+        raise LabFailed(f"`{' '.join(words)}` exited with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+class Host:
+    """One network namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.namespace = f"shore-{os.getpid()}-{next(_numbers)}-{name}"
+
+    def make(self) -> None:
+        """Add the namespace with its loopback up."""
+        run("ip", "netns", "add", self.namespace)
+        # Addresses are usable at once, and a listing does not change by itself.
+        self.sysctl("net.ipv6.conf.default.accept_dad", 0)
+        self.ip("link set lo up")
+
+    def remove(self) -> None:
+        """Delete it; devices in it go with it."""
+        run("ip", "netns", "delete", self.namespace, check=False)
+
+    def ip(self, command: str, *, check: bool = True) -> str:
+        """`ip` in this host; words are split at blanks."""
+        return run("ip", "-n", self.namespace, *command.split(), check=check)
+
+    def run(self, *words: str, check: bool = True, stdin: str | None = None) -> str:
+        """Any command in this host."""
+        return run(*self.inside(*words), check=check, stdin=stdin)
+
+    def inside(self, *words: str) -> list[str]:
+        """The command line that runs a command in this host."""
+        return ["ip", "netns", "exec", self.namespace, *words]
+
+    def sysctl(self, name: str, value: int) -> None:
+        """Set a kernel parameter of this host."""
+        self.run("sysctl", "-qw", f"{name}={value}")
+
+
+class Net:
+    """Hosts and wires, as a context manager. `a` runs what is tested, `b` is its peer."""
+
+    address_of_b = "192.0.2.2"
+
+    def __init__(self) -> None:
+        self.a = Host("a")
+        self.b = Host("b")
+        self.hosts = [self.a, self.b]
+
+    def __enter__(self) -> Self:
+        try:
+            for host in self.hosts:
+                host.make()
+            self.wire()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Delete everything."""
+        for host in self.hosts:
+            host.remove()
+
+    def wire(self) -> None:
+        """Join the hosts."""
+        join(self.a, "eth0", self.b, "eth0")
+        for host, number in ((self.a, 1), (self.b, 2)):
+            host.ip(f"address add 192.0.2.{number}/24 dev eth0")
+            host.ip(f"address add 2001:db8::{number}/64 dev eth0 nodad")
+
+    def move_a(self) -> None:
+        """Give `a` other addresses, as a new network would."""
+        self.a.ip("address flush dev eth0 scope global")
+        self.a.ip("address add 192.0.2.77/24 dev eth0")
+        self.a.ip("address add 2001:db8::77/64 dev eth0 nodad")
+
+
+class NatNet(Net):
+    """`a` sits behind a router that masquerades, with mappings of `mapping_s` seconds."""
+
+    def __init__(self, mapping_s: int = 30) -> None:
+        super().__init__()
+        self.router = Host("router")
+        self.hosts.append(self.router)
+        self.mapping_s = mapping_s
+        self._ports = (20000, 29999)
+
+    def wire(self) -> None:
+        join(self.a, "eth0", self.router, "lan0")
+        join(self.b, "eth0", self.router, "wan0")
+        self.a.ip("address add 10.1.0.2/24 dev eth0")
+        self.router.ip("address add 10.1.0.1/24 dev lan0")
+        self.router.ip("address add 192.0.2.1/24 dev wan0")
+        self.b.ip("address add 192.0.2.2/24 dev eth0")
+        self.a.ip("route add default via 10.1.0.1")
+        self.router.sysctl("net.ipv4.ip_forward", 1)
+        self._masquerade()
+        self.router.sysctl("net.netfilter.nf_conntrack_udp_timeout", self.mapping_s)
+        self.router.sysctl("net.netfilter.nf_conntrack_udp_timeout_stream", self.mapping_s)
+
+    def forget_mappings(self) -> None:
+        """The router restarts: every mapping is lost, and new ones get ports from elsewhere."""
+        first, last = self._ports
+        self._ports = (last + 1, last + (last - first) + 1) if last < 60000 else (20000, 29999)
+        self._masquerade()
+        self.router.run("conntrack", "-F")
+
+    def cut(self) -> None:
+        """Drop everything that the router should forward."""
+        self.router.run("nft", "add table ip cut")
+        self.router.run("nft", "add chain ip cut all { type filter hook forward priority 0; policy drop; }")
+
+    def mend(self) -> None:
+        """Forward again."""
+        self.router.run("nft", "delete table ip cut")
+
+    def _masquerade(self) -> None:
+        first, last = self._ports
+        rules = f"""
+            table ip nat
+            delete table ip nat
+            table ip nat {{
+                chain post {{
+                    type nat hook postrouting priority 100;
+                    oifname "wan0" udp dport != 0 masquerade to :{first}-{last}
+                    oifname "wan0" masquerade
+                }}
+            }}
+            table ip guard
+            delete table ip guard
+            table ip guard {{
+                chain input {{
+                    type filter hook input priority 0;
+                    iifname "wan0" ct state new drop
+                }}
+            }}
+        """
+        self.router.run("nft", "-f", "-", stdin=rules)
+
+
+def join(one: Host, its_name: str, other: Host, others_name: str) -> None:
+    """A wire between two hosts, up on both sides."""
+    run(
+        *("ip", "link", "add", its_name, "netns", one.namespace, "type", "veth"),
+        *("peer", "name", others_name, "netns", other.namespace),
+    )
+    one.ip(f"link set {its_name} up")
+    other.ip(f"link set {others_name} up")

@@ -1,0 +1,45 @@
+"""The faults of issue 3, §4, against wireguard-go: one run each, with the targets as limits.
+
+`make lab` runs each often enough for a median; a single run here may not be worse than the target.
+"""
+
+import pytest
+
+from shore.lab import faults
+from shore.lab.faults import Fault
+
+pytestmark = [pytest.mark.lab]
+PEER = "wireguard-go"
+
+
+@pytest.mark.parametrize(
+    ("fault", "most_s"),
+    [
+        pytest.param(faults.peer_killed, 3.0, id="peer killed"),
+        pytest.param(faults.own_address_changed, 0.5, id="own address changed"),
+        pytest.param(faults.own_address_changed_peer_sends, 1.0, id="own address changed, peer sends"),
+        pytest.param(faults.carrier_killed, 1.0, id="data plane killed"),
+        pytest.param(faults.carrier_frozen, 3.0, id="data plane frozen"),
+        pytest.param(faults.nat_port_changed, 0.5, id="NAT port changed"),
+        pytest.param(faults.nat_port_changed_peer_sends, 6.0, id="NAT port changed, peer sends"),
+    ],
+)
+def test_traffic_comes_back_in_time(fault: Fault, most_s: float) -> None:
+    outcome = fault(faults.shore_end, PEER, most_s + 2)
+    assert outcome is not None
+    assert outcome.gap_s is not None, "no reply came again"
+    assert outcome.gap_s <= most_s
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(faults.nothing, id="no fault"),
+        pytest.param(faults.brain_killed, id="brain killed"),
+        pytest.param(faults.brain_frozen, id="brain frozen"),
+    ],
+)
+def test_nothing_is_lost_at_20_hz(fault: Fault) -> None:
+    outcome = fault(faults.shore_end, PEER, 3)
+    assert outcome is not None
+    assert (outcome.lost, outcome.note) == (0, "")

@@ -1,0 +1,204 @@
+"""`shore` as a stranger uses it: up, twice, wrong, killed, down; and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from shore.lab.net import LabFailed, Net
+
+pytestmark = [pytest.mark.lab]
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    with Net() as made:
+        yield made
+
+
+@pytest.fixture
+def end(net: Net) -> Iterator[ShoreEnd]:
+    ours, theirs = sides(f"192.0.2.2:{PORT}")
+    peer = StockEnd(net.b, theirs, "wireguard-go")
+    peer.up()
+    shore = ShoreEnd(net.a, ours)
+    yield shore
+    shore.down()
+    peer.down()
+
+
+def pings(net: Net, address: str = "10.8.0.2") -> bool:
+    return " 0% packet loss" in net.a.run("ping", "-c", "3", "-i", "0.2", "-W", "2", address, check=False)
+
+
+def host_state(net: Net) -> str:
+    shown = ("ip address", "ip route show table all", "ip -6 route show table all", "ip rule")
+    return "\n".join(net.a.run(*command.split()) for command in (*shown, "nft list ruleset"))
+
+
+def test_up_carries_packets_and_down_leaves_nothing(net: Net, end: ShoreEnd) -> None:
+    before = host_state(net)
+    end.up()
+    assert pings(net)
+    status = end.status()
+    assert (status.state, status.listen_port, status.mtu) == ("up", PORT, 1420)
+    assert status.peers[0].connected
+    assert status.peers[0].keepalive_s == 25
+    assert "transfer:" in end.shore("show")
+    end.shore("down", "wg0")
+    assert host_state(net) == before
+    assert end.shore("status").strip() == "no tunnel is up"
+
+
+def test_up_returns_though_no_peer_answers(net: Net) -> None:
+    ours, _ = sides("192.0.2.99:1")
+    end = ShoreEnd(net.a, ours)
+    try:
+        end.up()
+        assert not end.status().peers[0].connected
+    finally:
+        end.down()
+
+
+def test_a_second_up_is_refused_and_harms_nothing(net: Net, end: ShoreEnd) -> None:
+    end.up()
+    with pytest.raises(LabFailed, match="up already"):
+        end.up()
+    assert pings(net)
+
+
+def test_down_of_what_is_not_running_is_code_3(end: ShoreEnd) -> None:
+    with pytest.raises(LabFailed, match="exited with 3"):
+        end.shore("down", "wg0")
+
+
+def test_up_and_down_again_and_again(net: Net, end: ShoreEnd) -> None:
+    for _ in range(3):
+        end.up()
+        assert pings(net)
+        end.shore("down", "wg0")
+
+
+@pytest.mark.parametrize(
+    ("extra", "part"),
+    [
+        ("PostUp = exit 7\n", "exited with 7"),
+        ("PostUp = echo no luck; false\n", "no luck"),
+        ("ListenPort = 40000\n", "already given"),
+        ("Table = nowhere\n", "routing table"),
+    ],
+)
+def test_a_start_that_fails_is_one_sentence_and_leaves_nothing(net: Net, extra: str, part: str) -> None:
+    ours, _ = sides(f"192.0.2.2:{PORT}")
+    before = host_state(net)
+    end = ShoreEnd(net.a, ours, extra=extra)
+    try:
+        with pytest.raises(LabFailed, match=part):
+            end.up()
+        assert host_state(net) == before
+        assert end.shore("status").strip() == "no tunnel is up"
+    finally:
+        end.down()
+
+
+def test_a_port_in_use_is_named_and_leaves_nothing(net: Net, end: ShoreEnd) -> None:
+    squat = (
+        "import socket,time; s=socket.socket(2,2); s.bind(('',51820)); print(1,flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(net.a.inside("python3", "-c", squat), stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        before = host_state(net)
+        with pytest.raises(LabFailed, match="UDP port 51820 is in use"):
+            end.up()
+        assert host_state(net) == before
+        owner.kill()
+
+
+def test_a_device_of_somebody_else_is_not_touched(net: Net, end: ShoreEnd) -> None:
+    net.a.ip("tuntap add wg0 mode tun")
+    with pytest.raises(LabFailed, match="not Shore's"):
+        end.up()
+    assert "wg0" in net.a.ip("link show wg0")
+
+
+def test_what_kill_9_left_behind_is_cleaned_up(net: Net, end: ShoreEnd) -> None:
+    before = host_state(net)
+    end.up()
+    assert end.shore("cleanup").strip() == "nothing is left over"
+    brain, plane = end.brain_pid(), end.plane_pid()
+    for process in (parent_of(brain), brain, plane):
+        os.kill(process, signal.SIGKILL)
+    assert "wg0" in net.a.ip("link show wg0"), "the device stays, so nothing leaves in the clear"
+    assert end.shore("cleanup").strip() == "wg0: removed"
+    assert host_state(net) == before
+
+
+def test_a_deleted_device_means_down(net: Net, end: ShoreEnd) -> None:
+    end.up()
+    net.a.ip("link delete wg0")
+    wait_until(lambda: end.shore("status").strip() == "no tunnel is up")
+
+
+def test_the_keeper_is_replaced_and_still_keeps(net: Net, end: ShoreEnd) -> None:
+    end.up()
+    brain = end.brain_pid()
+    keeper = parent_of(brain)
+    os.kill(keeper, signal.SIGKILL)
+    time.sleep(2)
+    os.kill(brain, signal.SIGKILL)
+    wait_until(lambda: end.shore("status", "wg0", check=False) != "" and end.brain_pid() != brain)
+    assert pings(net)
+
+
+def test_reload_changes_what_changed_and_keeps_the_session(net: Net, end: ShoreEnd) -> None:
+    end.up()
+    assert pings(net)
+    plane, age = end.plane_pid(), end.status().peers[0].session_age_s
+    conf = end.conf.read_text()
+    end.conf.write_text(conf.replace("10.8.0.2/32", "10.8.0.2/32, 10.99.0.0/24"))
+    end.shore("reload", str(end.conf))
+    assert "10.99.0.0/24 proto 83" in net.a.ip("route show dev wg0")
+    status = end.status()
+    assert status.dataplane_pid == plane
+    assert (status.peers[0].session_age_s or 0) >= (age or 0)
+    end.conf.write_text(conf)
+    end.shore("reload", str(end.conf))
+    assert "10.99.0.0" not in net.a.ip("route show dev wg0")
+    assert pings(net)
+
+
+def test_an_unconfirmed_up_undoes_itself(net: Net, end: ShoreEnd) -> None:
+    before = host_state(net)
+    end.shore("up", str(end.conf), "--confirm", "2s")
+    wait_until(lambda: end.shore("status").strip() == "no tunnel is up")
+    assert host_state(net) == before
+    end.shore("up", str(end.conf), "--confirm", "2s")
+    end.shore("confirm", "wg0")
+    time.sleep(3)
+    assert pings(net)
+
+
+def test_the_log_says_what_happened_and_why(net: Net, end: ShoreEnd) -> None:
+    end.up()
+    assert pings(net)
+    end.kill()
+    wait_until(lambda: "data plane replaced: " in end.log())
+    end.shore("rekey", end.status().peers[0].public_key)
+    assert "session renewed" in end.log()
+
+
+def wait_until(true: Callable[[], bool], within: float = 10.0) -> None:
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.1)
+
+
+def parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
