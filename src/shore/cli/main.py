@@ -20,7 +20,7 @@ import msgspec
 from shore import __version__, _native
 from shore.cli import cleanup as clean
 from shore.cli import show as text
-from shore.cli.start import NotStarted, start
+from shore.cli.start import NotStarted, start, take_down
 from shore.io import runtime as place
 from shore.io.api import NotRunning, ask
 from shore.io.conffile import Unreadable, find, read
@@ -64,7 +64,7 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
         click.echo(f"it goes down in {confirm_s:.0f} s unless `shore confirm {config.name}`")
     if foreground:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: _take_down(runtime))
+            signal.signal(number, lambda *_: take_down(runtime))
         keeper.wait()
 
 
@@ -231,13 +231,6 @@ def _tunnels(name: str | None) -> list[TunnelStatus]:
         if isinstance(reply, api.StatusReply):
             found.append(reply.tunnel)
     return found
-
-
-def _take_down(runtime: Runtime) -> None:
-    try:
-        ask(runtime, api.AskDown(), within=60)
-    except (NotRunning, TimeoutError):
-        return
 
 
 def _name(name_or_conf: str) -> str:

@@ -1,14 +1,20 @@
 """Start a tunnel's processes and wait for what the first brain says."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import msgspec
 
+from shore.io.api import NotRunning, ask
 from shore.io.runtime import Runtime
+from shore.io.tun import has_device
 from shore.wire import api
+
+GONE_WITHIN = 3.0
 
 
 class NotStarted(Exception):
@@ -26,7 +32,7 @@ def start(
         runtime.make()
     except OSError as error:
         raise NotStarted(f"{error.filename}: {(error.strerror or '').lower()}: run as root") from None
-    if runtime.is_held("brain") or runtime.is_held("keeper"):
+    if _is_running(runtime):
         raise NotStarted(f"{runtime.name} is up already: `shore reload {runtime.name}` or `shore down` first")
     start_reader, start_writer = os.pipe()
     answer_reader, answer_writer = os.pipe()
@@ -61,6 +67,24 @@ def start(
                 case api.Started(notes):
                     return keeper, notes
     raise NotStarted(f"the brain died while it started{_last_words(runtime)}")
+
+
+def take_down(runtime: Runtime) -> None:
+    """Take down a tunnel that we stayed for; nothing happens if it is down."""
+    with contextlib.suppress(NotRunning, TimeoutError):
+        ask(runtime, api.AskDown(), within=60)
+
+
+def _is_running(runtime: Runtime) -> bool:
+    """Whether it runs; one that is on its way down (its device is deleted) is waited for."""
+    deadline = time.monotonic() + GONE_WITHIN
+    while runtime.is_held("brain") or runtime.is_held("keeper"):
+        leaving = runtime.read_running() is None or not has_device(runtime.name)
+        if not leaving or time.monotonic() > deadline:
+            return True
+        time.sleep(0.02)
+    runtime.make()
+    return False
 
 
 def _last_words(runtime: Runtime) -> str:

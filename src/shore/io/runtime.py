@@ -14,6 +14,7 @@ RUNTIME/NAME/            0700
 import fcntl
 import grp
 import os
+import socket
 from pathlib import Path
 
 import msgspec
@@ -108,6 +109,18 @@ def tunnels() -> list[str]:
         return sorted(entry.name for entry in root().iterdir() if entry.is_dir())
     except FileNotFoundError:
         return []
+
+
+def bind_private(path: Path) -> socket.socket:
+    """A unix socket bound to a path, for the owner alone from its first instant."""
+    path.unlink(missing_ok=True)
+    old = os.umask(0o177)
+    try:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+    finally:
+        os.umask(old)
+    return listener
 
 
 def give_to_group(path: Path) -> None:

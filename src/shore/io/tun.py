@@ -31,7 +31,7 @@ class TunFailed(Exception):
 
 def open_tun(name: str, *, offload: bool = True) -> int:
     """Make the device `name`, or open our own again. Returns its descriptor. Raises TunFailed."""
-    exists = Path(f"/sys/class/net/{name}").exists()
+    exists = has_device(name)
     if exists and not is_ours(name):
         raise TunFailed(f"a device called {name} exists and is not Shore's: choose another name")
     try:
@@ -54,6 +54,11 @@ def open_tun(name: str, *, offload: bool = True) -> int:
     return fd
 
 
+def has_device(name: str) -> bool:
+    """Whether our network namespace has a device of this name, whoever made it."""
+    return Path(f"/sys/class/net/{name}").exists()
+
+
 def is_ours(name: str) -> bool:
     """Whether Shore made the device."""
     try:
@@ -69,6 +74,14 @@ def is_alive(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def read_mtu(name: str) -> int | None:
+    """The device's MTU as its owner set it; None if it is not in our network namespace."""
+    try:
+        return int(Path(f"/sys/class/net/{name}/mtu").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def delete_tun(name: str) -> None:

@@ -156,6 +156,7 @@ class ShoreEnd:
         self.side = side
         self._directory = Path(tempfile.mkdtemp(prefix="shore-lab-"))
         self.conf = self._directory / f"{DEVICE}.conf"
+        self.uapi = self._directory / "uapi"
         lines = f"[Interface]\nPrivateKey = {key_text(side.private_key)}\nAddress = {side.address}/24\n"
         lines += f"ListenPort = {side.listen_port}\n{extra}" + _peer_section(side)
         self.conf.write_text(lines)
@@ -178,7 +179,8 @@ class ShoreEnd:
     def shore(self, *words: str, check: bool = True) -> str:
         """The `shore` command on this end."""
         command = [sys.executable, "-c", "from shore.cli.main import main; main()", *words]
-        environment = {**os.environ, "SHORE_RUNTIME_DIR": str(self._directory / "run")}
+        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_UAPI_DIR": "uapi"}
+        environment = {**os.environ, **{name: str(self._directory / path) for name, path in own.items()}}
         done = subprocess.run(
             self.host.inside(*command), capture_output=True, text=True, env=environment, check=False
         )

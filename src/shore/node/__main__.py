@@ -19,12 +19,14 @@ from shore.io.clock import SleepWatch, boottime
 from shore.io.hooks import HookFailed
 from shore.io.links import watch_links
 from shore.io.runtime import Runtime
-from shore.io.tun import TunFailed, is_alive
+from shore.io.tun import TunFailed, is_alive, read_mtu
 from shore.io.user import plane_user
+from shore.model.links import Link
 from shore.node.api import Api
 from shore.node.brain import Brain, NotConfigured
 from shore.node.heartbeat import heartbeat
 from shore.node.supervision import Supervision
+from shore.node.uapi import Uapi
 from shore.wire import api
 
 LOOK_EVERY = 1.0
@@ -73,7 +75,7 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer) -> Non
             background.append(tasks.create_task(work))
 
         brain = Brain(runtime, plane_user(), spawn)
-        served = Api(runtime, brain)
+        served, uapi = Api(runtime, brain), Uapi(brain, runtime.name)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, brain.end, signal.Signals(number).name)
         spawn(supervision.say_alive())
@@ -81,13 +83,18 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer) -> Non
         failure = await _begin(runtime, brain, start)
         if failure is None:
             await served.serve()
+            try:
+                await uapi.serve()
+            except OSError as error:
+                brain.announce("no UAPI socket", f"{uapi.path}: {error.strerror}")
             answer.say(api.Started())
             answer.close()
             spawn(heartbeat(brain))
-            spawn(watch_links(lambda links: brain.tell(events.LinksChanged(links))))
-            spawn(_look_around(brain))
+            spawn(watch_links(lambda links: _links_moved(brain, links)))
+            spawn(_look_around(brain, uapi))
             await brain.ended
         if not brain.superseded:
+            uapi.remove()
             await _finish(runtime, brain, served)
         if failure is not None:
             answer.say(api.NotStarted(failure))
@@ -129,15 +136,27 @@ def _start_given() -> api.Start | None:
         return msgspec.json.decode(given.read(), type=api.Start)
 
 
-async def _look_around(brain: Brain) -> None:
+def _links_moved(brain: Brain, links: tuple[Link, ...]) -> None:
+    if is_alive(brain.tun):
+        brain.tell(events.LinksChanged(links))
+    else:
+        brain.tell(events.DeviceGone("the device"))
+
+
+async def _look_around(brain: Brain, uapi: Uapi) -> None:
     sleep = SleepWatch()
+    known_mtu = None
     while True:
         await asyncio.sleep(LOOK_EVERY)
         slept = sleep.slept_s()
         if slept:
             brain.tell(events.Resumed(slept))
-        if not is_alive(brain.tun):
-            brain.tell(events.DeviceGone("the device"))
+        if uapi.is_deleted:
+            brain.tell(events.DeviceGone("the UAPI socket"))
+        mtu = read_mtu(brain.device)
+        if mtu is not None and mtu != known_mtu:
+            known_mtu = mtu
+            brain.tell(events.DeviceMtuChanged(mtu))
         brain.check_confirmed()
 
 

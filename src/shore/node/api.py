@@ -4,12 +4,11 @@ import asyncio
 import os
 import socket
 import struct
-from pathlib import Path
 
 import msgspec
 
 from shore.core import events
-from shore.io.runtime import Runtime, give_to_group
+from shore.io.runtime import Runtime, bind_private, give_to_group
 from shore.node.brain import Brain, NotConfigured
 from shore.node.heartbeat import ask
 from shore.wire import api
@@ -30,7 +29,7 @@ class Api:
             (self._runtime.brain_socket, self._serve_owner),
             (self._runtime.status_socket, self._serve_status),
         ):
-            await asyncio.start_unix_server(serve, sock=_bound(path), limit=api.LONGEST_LINE)
+            await asyncio.start_unix_server(serve, sock=bind_private(path), limit=api.LONGEST_LINE)
         give_to_group(self._runtime.status_socket)
 
     async def say_down(self, reply: api.Reply) -> None:
@@ -93,18 +92,6 @@ class Api:
             except NotConfigured as error:
                 return api.Failed(str(error))
         return api.Done()
-
-
-def _bound(path: Path) -> socket.socket:
-    """A listening socket for the owner alone, from its first instant."""
-    path.unlink(missing_ok=True)
-    old = os.umask(0o177)
-    try:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-    finally:
-        os.umask(old)
-    return listener
 
 
 async def _write(writer: asyncio.StreamWriter, reply: api.Reply) -> None:

@@ -126,6 +126,15 @@ class Brain:
             case do.GoDown():
                 self.end(action.why)
 
+    @property
+    def device(self) -> str:
+        """The name of the device."""
+        return self._runtime.name
+
+    def announce(self, what: str, why: str) -> None:
+        """Tell people something that only this shell knows."""
+        self._journal.announce(do.Announce(what, why))
+
     # Life.
 
     async def bring_up(self, config: TunnelConfig, confirm_by: float | None) -> None:
@@ -151,7 +160,7 @@ class Brain:
             self.tell(events.Configured(running.config))
             return
         self._adopt_descriptors(self.plane)
-        self._journal.announce(do.Announce("brain attached", f"to the data plane {self.plane.pid}"))
+        self.announce("brain attached", f"to the data plane {self.plane.pid}")
         self.tell(events.Attached(running.config, self.plane.pid, held, running.listen_port))
 
     async def reload(self, config: TunnelConfig) -> None:
@@ -167,7 +176,7 @@ class Brain:
     def end(self, why: str) -> None:
         """Take the tunnel down soon."""
         if not self.ended.done():
-            self._journal.announce(do.Announce("down", why))
+            self.announce("down", why)
             self.ended.set_result(why)
 
     def confirm(self) -> None:
@@ -255,9 +264,7 @@ class Brain:
         self._given, self._serial = set(), 0
         if self.node.config is not None and self.node.config.realtime:
             plane.grant_realtime()
-        self._journal.announce(
-            do.Announce("data plane started", f"{plane.pid} in {(time.monotonic() - started) * 1e3:.0f} ms")
-        )
+        self.announce("data plane started", f"{plane.pid} in {(time.monotonic() - started) * 1e3:.0f} ms")
         self.tell(events.PlaneStarted(plane.pid))
 
     async def _attach(self) -> DataPlane | None:
@@ -311,7 +318,7 @@ class Brain:
         try:
             await plane.push(self._serial, push.state, push.seen, fresh)
         except PlaneRefused as error:
-            self._journal.announce(do.Announce("desired state refused", str(error)))
+            self.announce("desired state refused", str(error))
             self._failed(str(error))
             return
         except (PlaneGone, TimeoutError):
@@ -325,7 +332,7 @@ class Brain:
         try:
             await host.apply(action.plan)
         except host.HostFailed as error:
-            self._journal.announce(do.Announce("host not configured", str(error)))
+            self.announce("host not configured", str(error))
             self._failed(str(error))
 
     async def _resolve(self, name: str) -> None:

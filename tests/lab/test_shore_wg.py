@@ -1,0 +1,171 @@
+"""`shore-wg` in the place of wireguard-go: `wg`, wg-quick, other namespaces, and the way down."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from shore.lab.net import Host, Net
+from shore.model.keys import key_text
+
+pytestmark = [pytest.mark.lab]
+UAPI = Path("/var/run/wireguard")
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    with Net() as made:
+        yield made
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A name of our own, for the directory of UAPI sockets is everybody's; and `shore-wg` on the PATH."""
+    monkeypatch.setenv("SHORE_RUNTIME_DIR", str(tmp_path / "run"))
+    command = tmp_path / "shore-wg"
+    command.write_text(f"#!{sys.executable}\nfrom shore.cli.shore_wg import main\nmain()\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    name = f"sh{os.getpid()}"
+    yield name
+    (UAPI / f"{name}.sock").unlink(missing_ok=True)
+
+
+def wait_until(true: Callable[[], bool], within: float = 5.0) -> None:
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+
+
+def pings(host: Host, address: str) -> bool:
+    return " 0% packet loss" in host.run("ping", "-c", "2", "-i", "0.2", "-W", "2", address, check=False)
+
+
+def test_it_is_ready_when_it_returns_and_takes_everything_from_wg(net: Net, device: str) -> None:
+    ours, theirs = sides("192.0.2.2:51820")
+    peer = StockEnd(net.b, theirs, "wireguard-go")
+    peer.up()
+    try:
+        net.a.run("shore-wg", device)
+        net.a.run("wg", "set", device, "private-key", "/dev/stdin", stdin=key_text(ours.private_key))
+        them = key_text(ours.peer_key)
+        net.a.run(
+            "wg", "set", device, "peer", them, "allowed-ips", "10.8.0.2/32", "endpoint", "192.0.2.2:51820"
+        )
+        net.a.ip(f"address add 10.8.0.1/24 dev {device}")
+        net.a.ip(f"link set {device} mtu 1400 up")
+        assert pings(net.a, "10.8.0.2")
+        shown = net.a.run("wg", "show", device)
+        assert "endpoint: 192.0.2.2:51820" in shown
+        assert "latest handshake: " in shown
+        assert "transfer: " in shown
+    finally:
+        net.a.ip(f"link delete {device}")
+        peer.down()
+    wait_until(lambda: not (UAPI / f"{device}.sock").exists())
+
+
+def test_a_deleted_socket_means_down(net: Net, device: str) -> None:
+    net.a.run("shore-wg", device)
+    (UAPI / f"{device}.sock").unlink()
+    wait_until(lambda: device not in net.a.ip("link show"))
+
+
+def test_the_device_may_move_while_its_sockets_stay_where_it_was_born(net: Net, device: str) -> None:
+    inner = Host("inner")
+    inner.make()
+    ours, theirs = sides("192.0.2.2:51820")
+    peer = StockEnd(net.b, theirs, "wireguard-go")
+    peer.up()
+    try:
+        net.a.run("shore-wg", device)
+        net.a.ip(f"link set {device} netns {inner.namespace}")
+        them = key_text(ours.peer_key)
+        net.a.run("wg", "set", device, "private-key", "/dev/stdin", stdin=key_text(ours.private_key))
+        net.a.run(
+            "wg", "set", device, "peer", them, "allowed-ips", "10.8.0.2/32", "endpoint", "192.0.2.2:51820"
+        )
+        inner.ip(f"address add 10.8.0.1/24 dev {device}")
+        inner.ip(f"link set {device} up")
+        time.sleep(1.5)
+        assert pings(inner, "10.8.0.2")
+        inner.ip(f"link delete {device}")
+        wait_until(lambda: not (UAPI / f"{device}.sock").exists())
+    finally:
+        inner.remove()
+        peer.down()
+
+
+def test_wg_quick_runs_on_it_unchanged(net: Net, device: str, tmp_path: Path) -> None:
+    ours, theirs = sides("192.0.2.2:51820")
+    peer = StockEnd(net.b, theirs, "wireguard-go")
+    peer.up()
+    conf = tmp_path / f"{device}.conf"
+    conf.write_text(
+        f"[Interface]\nPrivateKey = {key_text(ours.private_key)}\nAddress = 10.8.0.1/24\n"
+        f"[Peer]\nPublicKey = {key_text(ours.peer_key)}\nAllowedIPs = 10.8.0.2/32\n"
+        "Endpoint = 192.0.2.2:51820\n"
+    )
+    conf.chmod(0o600)
+    quick = ["env", "WG_QUICK_USERSPACE_IMPLEMENTATION=shore-wg", "wg-quick"]
+    try:
+        for _ in range(2):
+            net.a.run(*quick, "up", str(conf))
+            assert pings(net.a, "10.8.0.2")
+            net.a.run(*quick, "down", str(conf))
+    finally:
+        net.a.ip(f"link delete {device}", check=False)
+        peer.down()
+
+
+def test_wg_set_and_syncconf_work_on_a_tunnel_from_a_file_and_outlive_the_brain(
+    net: Net, tmp_path: Path
+) -> None:
+    ours, theirs = sides("192.0.2.2:51820")
+    peer = StockEnd(net.b, theirs, "wireguard-go")
+    peer.up()
+    end = ShoreEnd(net.a, ours)
+    # `wg` knows one directory only: give it ours in a mount namespace of its own.
+    at_ours = f'mkdir -p {UAPI} && mount --bind {end.uapi} {UAPI} && exec "$@"'
+    wg = ["unshare", "-m", "bash", "-c", at_ours, "wg", "wg"]
+    try:
+        end.up()
+        assert pings(net.a, "10.8.0.2")
+        more = key_text(os.urandom(32))
+        net.a.run(*wg, "set", "wg0", "peer", more, "allowed-ips", "10.77.0.0/24")
+        assert "10.77.0.0/24" in net.a.ip("route show dev wg0")
+        brain = end.brain_pid()
+        os.kill(brain, 9)
+        wait_until(lambda: end.shore("status", "wg0", check=False) != "" and end.brain_pid() != brain, 10)
+        assert more in net.a.run(*wg, "show", "wg0", "peers")
+        stripped = tmp_path / "stripped.conf"
+        stripped.write_text(
+            f"[Interface]\nPrivateKey = {key_text(ours.private_key)}\nListenPort = {PORT}\n"
+            f"[Peer]\nPublicKey = {key_text(ours.peer_key)}\nAllowedIPs = 10.8.0.2/32\n"
+            "Endpoint = 192.0.2.2:51820\n"
+        )
+        net.a.run(*wg, "syncconf", "wg0", str(stripped))
+        assert more not in net.a.run(*wg, "show", "wg0", "peers")
+        assert end.status().peers[0].keepalive_s == 25
+        assert pings(net.a, "10.8.0.2")
+    finally:
+        end.down()
+        peer.down()
+
+
+def test_with_f_it_stays_until_it_is_told_to_go(net: Net, device: str) -> None:
+    assert shutil.which("shore-wg") is not None
+    with subprocess.Popen(net.a.inside("shore-wg", "-f", device)) as staying:
+        wait_until((UAPI / f"{device}.sock").exists)
+        assert staying.poll() is None
+        staying.terminate()
+        assert staying.wait(10) == 0
+    assert device not in net.a.ip("link show")
