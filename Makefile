@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUST := $(shell find crates -name '*.rs' -not -path '*/target/*') Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml)
 
-.PHONY: help setup native demo demo-long test unit core lab-subset lab lint check format
+.PHONY: help setup native demo demo-long test unit core lab-subset lab bench lint check format
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -45,9 +45,13 @@ lab: native         ## everything that needs namespaces; takes long
 	@scripts/peers
 	scripts/with-rights env SHORE_LAB=required $(PY) -m pytest -q tests/lab
 
+bench: native       ## measure against real peers on an idle machine; results go to bench/results
+	@scripts/peers
+	scripts/with-rights $(PY) -m bench
+
 lint: native        ## what machines can say about style and layers
-	$(VENV)/bin/ruff check src tests
-	$(VENV)/bin/ruff format --check src tests
+	$(VENV)/bin/ruff check src tests bench
+	$(VENV)/bin/ruff format --check src tests bench
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	MYPYPATH=src $(PY) -m mypy.stubtest shore._native
@@ -57,6 +61,6 @@ lint: native        ## what machines can say about style and layers
 check: test lint    ## what CI runs
 
 format:             ## rewrite the sources in the house format
-	$(VENV)/bin/ruff format src tests
-	$(VENV)/bin/ruff check --fix src tests
+	$(VENV)/bin/ruff format src tests bench
+	$(VENV)/bin/ruff check --fix src tests bench
 	cargo fmt

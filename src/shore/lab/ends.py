@@ -115,6 +115,10 @@ class StockEnd:
         if self._pid is not None:
             os.kill(self._pid, signal.SIGSTOP)
 
+    def pids(self) -> list[int]:
+        """Its processes."""
+        return [] if self._pid is None else [self._pid]
+
     def latest_handshake(self) -> int:
         """Unix time of the latest handshake, 0 if never."""
         words = self.host.run("wg", "show", self._device, "latest-handshakes").split()
@@ -199,6 +203,15 @@ class ShoreEnd:
     def brain_pid(self) -> int:
         """The brain's process."""
         return self.status().brain_pid
+
+    def keeper_pid(self) -> int:
+        """The keeper's process."""
+        stat = Path(f"/proc/{self.brain_pid()}/stat").read_text()
+        return int(stat.rpartition(")")[2].split()[1])
+
+    def pids(self) -> list[int]:
+        """Its processes."""
+        return [self.plane_pid(), self.brain_pid(), self.keeper_pid()]
 
     def log(self) -> str:
         """What was announced."""

@@ -1,0 +1,1 @@
+"""Measurements against real peers on the same machine, in pairs, as ratios."""

@@ -1,0 +1,63 @@
+"""`python -m bench [ROW...] [--rounds N] [--seconds N]`: print the table, keep it in bench/results."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from bench.machine import Loaded, alone
+from bench.rows import ROWS, Figure
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    """Measure; 0 even where a target was missed, for a figure is a figure."""
+    parser = argparse.ArgumentParser(description="Measure Shore against real peers on this machine.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all by default")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=10)
+    chosen = parser.parse_args()
+    unknown = set(chosen.rows) - ROWS.keys()
+    if unknown:
+        parser.error(f"no row is called {', '.join(sorted(unknown))}: there are {', '.join(ROWS)}")
+    figures: list[Figure] = []
+    try:
+        for row in chosen.rows or ROWS:
+            with alone():
+                measured = ROWS[row](chosen.rounds, chosen.seconds)
+            figures += measured
+            for figure in measured:
+                print(line(figure), flush=True)
+    except Loaded as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if figures:
+            print(f"written to {write(figures, chosen.rounds, chosen.seconds)}")
+    return 0
+
+
+def line(figure: Figure) -> str:
+    """One line of the table."""
+    verdict = {True: "met", False: "MISSED", None: ""}[figure.met]
+    return f"{figure.row:<22} {figure.name:<48} {figure.value:>10} {figure.target:>10} {verdict}"
+
+
+def write(figures: list[Figure], rounds: int, seconds: int) -> Path:
+    """Keep the figures with date and commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS
+    ).stdout.strip()
+    at = time.strftime("%Y-%m-%dT%H%M%S")
+    path = RESULTS / f"{at}-{commit or 'unknown'}.json"
+    whole = {"at": at, "commit": commit, "rounds": rounds, "seconds": seconds, "figures": figures}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

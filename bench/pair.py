@@ -1,0 +1,93 @@
+"""Two ends of one make, and the load between them."""
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from shore.lab.net import Net
+
+SHORE = "shore"
+A, B = "10.8.0.1", "10.8.0.2"
+
+
+class Pair:
+    """A tunnel between two hosts with the same implementation at both ends."""
+
+    def __init__(self, net: Net, make: str, extra: str = "") -> None:
+        ours, theirs = sides(f"{net.address_of_b}:{PORT}")
+        self.net = net
+        self.make = make
+        self.a: ShoreEnd | StockEnd
+        self.b: ShoreEnd | StockEnd
+        if make == SHORE:
+            self.a, self.b = ShoreEnd(net.a, ours, extra=extra), ShoreEnd(net.b, theirs, extra=extra)
+        else:
+            self.a, self.b = StockEnd(net.a, ours, make), StockEnd(net.b, theirs, make)
+
+    def pids(self) -> list[int]:
+        """Every process of both ends."""
+        return [*self.a.pids(), *self.b.pids()]
+
+
+@contextlib.contextmanager
+def pair(make: str, extra: str = "") -> Iterator[Pair]:
+    """A pair that is up and has its session."""
+    with Net() as net:
+        made = Pair(net, make, extra)
+        try:
+            made.b.up()
+            made.a.up()
+            deadline = time.monotonic() + 20
+            while " 1 received" not in net.a.run("ping", "-c", "1", "-W", "1", B, check=False):
+                assert time.monotonic() < deadline, f"{make}: no ping came through"
+            yield made
+        finally:
+            made.a.down()
+            made.b.down()
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What iperf3 saw: bits per second received, bytes, share lost, retransmissions."""
+
+    bps: float
+    bytes: float
+    lost: float = 0.0
+    retransmits: int = 0
+
+
+@contextlib.contextmanager
+def iperf_server(pair: Pair) -> Iterator[None]:
+    """An iperf3 server at b, for one run."""
+    server = subprocess.Popen(
+        pair.net.b.inside("iperf3", "-s", "-1", "-B", B), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(0.3)
+    try:
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def tcp(pair: Pair, seconds: int) -> Load:
+    """One TCP stream from a to b with cubic."""
+    with iperf_server(pair):
+        words = ["iperf3", "-c", B, "-C", "cubic", "-t", str(seconds), "-J"]
+        end = json.loads(pair.net.a.run(*words))["end"]
+    received = end["sum_received"]
+    return Load(received["bits_per_second"], received["bytes"], 0.0, end["sum_sent"]["retransmits"])
+
+
+def udp(pair: Pair, seconds: int, rate: str) -> Load:
+    """Datagrams of 1,200 bytes from a to b at a rate (`1G`; `0` is unlimited)."""
+    with iperf_server(pair):
+        words = ["iperf3", "-c", B, "-u", "-b", rate, "-l", "1200", "-t", str(seconds), "-J"]
+        end = json.loads(pair.net.a.run(*words))["end"]
+    total = end["sum"]
+    lost = total["lost_packets"] / max(total["packets"], 1)
+    return Load(total["packets"] * (1 - lost) * 1200 * 8 / total["seconds"], total["bytes"], lost)

@@ -1,0 +1,189 @@
+"""The rows of the table. Each measures Shore and its rivals in turn, and gives medians and ratios."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from bench.machine import cpu_seconds, hogs, limited, pss_mb
+from bench.pair import SHORE, B, Pair, pair, tcp, udp
+from shore.lab.ends import ShoreEnd
+from shore.lab.pinger import Pinger, Pings
+
+CURRENT = "wireguard"
+NOT_REALTIME = "#@ Realtime = off\n"
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One figure: what was measured, its target in words, and whether it was met (None: no target)."""
+
+    row: str
+    name: str
+    value: float
+    target: str = ""
+    met: bool | None = None
+    detail: dict[str, Any] = {}
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values) if values else float("nan")
+
+
+def percentile(pings: Pings, share: float) -> float:
+    """Milliseconds within which that share of the answered pings came back."""
+    rtts = sorted(rtt for _, rtt in pings.sent if rtt is not None)
+    return rtts[min(int(len(rtts) * share), len(rtts) - 1)] * 1e3 if rtts else float("nan")
+
+
+def least(row: str, name: str, value: float, target: float, **detail: Any) -> Figure:
+    return Figure(row, name, round(value, 3), f">= {target:g}", value >= target, detail)
+
+
+def most(row: str, name: str, value: float, target: float, **detail: Any) -> Figure:
+    return Figure(row, name, round(value, 3), f"<= {target:g}", value <= target, detail)
+
+
+def throughput(rounds: int, seconds: int) -> list[Figure]:
+    """TCP throughput, CPU per GB and ping under load, against current wireguard-go and boringtun-cli."""
+    makes = (SHORE, CURRENT, "boringtun-cli")
+    speed: dict[str, list[float]] = {make: [] for make in makes}
+    cost: dict[str, list[float]] = {make: [] for make in makes}
+    ping: dict[str, list[float]] = {make: [] for make in makes}
+    memory: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        pairs = {make: stack.enter_context(pair(make)) for make in makes}
+        for _ in range(rounds):
+            for make, made in pairs.items():
+                pinger = Pinger(made.net.a, B, rate=100)
+                before = cpu_seconds(made.pids())
+                load = tcp(made, seconds)
+                speed[make].append(load.bps / 1e9)
+                cost[make].append((cpu_seconds(made.pids()) - before) / (load.bytes / 1e9))
+                ping[make].append(percentile(pinger.stop(), 0.99))
+        memory = _memory(pairs[SHORE])
+    s, w, b = (median(speed[make]) for make in makes)
+    detail = {"gbps": speed, "cpu_s_per_gb": cost, "ping_p99_ms": ping}
+    own_cost, their_cost = median(cost[SHORE]), median(cost[CURRENT])
+    return [
+        Figure("tcp", "Shore Gb/s", round(s, 3), detail=detail),
+        Figure("tcp", "current wireguard-go Gb/s", round(w, 3)),
+        Figure("tcp", "boringtun-cli Gb/s", round(b, 3)),
+        least("tcp", "x current wireguard-go", s / w, 1.8),
+        least("tcp", "x boringtun-cli", s / b, 8),
+        Figure("tcp", "Shore CPU s/GB", round(own_cost, 3)),
+        Figure("tcp", "current wireguard-go CPU s/GB", round(their_cost, 3)),
+        most("tcp", "CPU per GB / current wireguard-go", own_cost / their_cost, 0.48),
+        most("tcp", "Shore ping p99 under load, ms", median(ping[SHORE]), 3),
+        Figure("tcp", "current wireguard-go ping p99 under load, ms", round(median(ping[CURRENT]), 3)),
+        Figure("tcp", "boringtun-cli ping p99 under load, ms", round(median(ping["boringtun-cli"]), 3)),
+        most("memory", "data plane PSS, MB", max(memory["plane"]), 30),
+        most("memory", "brain PSS, MB", max(memory["brain"]), 60),
+        most("memory", "keeper PSS, MB", max(memory["keeper"]), 12),
+    ]
+
+
+def _memory(made: Pair) -> dict[str, list[float]]:
+    ends = [end for end in (made.a, made.b) if isinstance(end, ShoreEnd)]
+    return {
+        "plane": [pss_mb(end.plane_pid()) for end in ends],
+        "brain": [pss_mb(end.brain_pid()) for end in ends],
+        "keeper": [pss_mb(end.keeper_pid()) for end in ends],
+    }
+
+
+def without_realtime(rounds: int, seconds: int) -> list[Figure]:
+    """Ping under full TCP load where the data thread has no SCHED_RR."""
+    p99: list[float] = []
+    with pair(SHORE, NOT_REALTIME) as made:
+        for _ in range(rounds):
+            pinger = Pinger(made.net.a, B, rate=100)
+            tcp(made, seconds)
+            p99.append(percentile(pinger.stop(), 0.99))
+    return [most("tcp without SCHED_RR", "Shore ping p99 under load, ms", median(p99), 5, each=p99)]
+
+
+def datagrams(rounds: int, seconds: int) -> list[Figure]:
+    """UDP of 1,200 bytes offered at 1 Gb/s and unlimited, delivered."""
+    figures = []
+    for rate, target in (("1G", 0.98), ("0", 1.5)):
+        got: dict[str, list[float]] = {}
+        with contextlib.ExitStack() as stack:
+            pairs = {make: stack.enter_context(pair(make)) for make in (SHORE, CURRENT)}
+            for _ in range(rounds):
+                for make, made in pairs.items():
+                    got.setdefault(make, []).append(udp(made, seconds, rate).bps / 1e9)
+        what = "unlimited" if rate == "0" else "at 1 Gb/s"
+        figures.append(least("udp", f"Shore Gb/s delivered, {what}", median(got[SHORE]), target, each=got))
+        figures.append(Figure("udp", f"current wireguard-go Gb/s, {what}", round(median(got[CURRENT]), 3)))
+    return figures
+
+
+def idle_ping(rounds: int, seconds: int) -> list[Figure]:
+    """Ping with nothing else in the tunnel, against current wireguard-go, in turn."""
+    medians: dict[str, list[float]] = {SHORE: [], CURRENT: []}
+    with contextlib.ExitStack() as stack:
+        pairs = {make: stack.enter_context(pair(make)) for make in medians}
+        for _ in range(rounds):
+            for make, made in pairs.items():
+                medians[make].append(percentile(_pings(made, seconds), 0.5))
+    ratio = median(medians[SHORE]) / median(medians[CURRENT])
+    return [
+        Figure("ping idle", "Shore median, ms", round(median(medians[SHORE]), 3), detail=medians),
+        Figure("ping idle", "current wireguard-go median, ms", round(median(medians[CURRENT]), 3)),
+        most("ping idle", "Shore / current wireguard-go", ratio, 1.0),
+    ]
+
+
+def _pings(made: Pair, seconds: float) -> Pings:
+    pinger = Pinger(made.net.a, B)
+    time.sleep(seconds)
+    return pinger.stop()
+
+
+def starved(rounds: int, seconds: int) -> list[Figure]:
+    """Each end limited to 20 % of a CPU, with 100 Mb/s of UDP through the tunnel.
+
+    Without SCHED_RR, which such a limit would not bind.
+    """
+    lost, p99, udp_lost = 0, [], []
+    for _ in range(rounds):
+        with pair(SHORE, NOT_REALTIME) as made, limited(made.a.pids(), 0.2), limited(made.b.pids(), 0.2):
+            pinger = Pinger(made.net.a, B)
+            load = udp(made, seconds, "100M")
+            pings = pinger.stop()
+            lost += pings.lost()
+            p99.append(percentile(pings, 0.99))
+            udp_lost.append(load.lost)
+    return [
+        most("20 % of a CPU", "pings lost", lost, 0),
+        most("20 % of a CPU", "ping p99, ms", median(p99), 2, each=p99),
+        most("20 % of a CPU", "UDP lost", median(udp_lost), 0.005, each=udp_lost),
+    ]
+
+
+def crowded(rounds: int, seconds: int) -> list[Figure]:
+    """Four CPU hogs on the two cores."""
+    lost, p99 = 0, []
+    for _ in range(rounds):
+        with pair(SHORE) as made, hogs(4):
+            pings = _pings(made, seconds)
+            lost += pings.lost()
+            p99.append(percentile(pings, 0.99))
+    return [
+        most("4 hogs", "pings lost", lost, 0),
+        most("4 hogs", "ping p99, ms", median(p99), 5, each=p99),
+    ]
+
+
+Row = Callable[[int, int], list[Figure]]
+ROWS: dict[str, Row] = {
+    "throughput": throughput,
+    "without_realtime": without_realtime,
+    "datagrams": datagrams,
+    "idle_ping": idle_ping,
+    "starved": starved,
+    "crowded": crowded,
+}
