@@ -1,0 +1,1 @@
+//! BoringTun's defects on a mock clock. Everything is in `tests/defects.rs`.
