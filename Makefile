@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUST := $(shell find crates -name '*.rs' -not -path '*/target/*') Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml)
 
-.PHONY: help setup native demo demo-long test unit core lab-subset lab bench lint check format
+.PHONY: help setup native demo demo-long test unit core lab-subset lab regress bench lint check format
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -30,7 +30,7 @@ demo-long: native   ## the same with an outage of 5 minutes behind a NAT
 	@scripts/peers boringtun-cli
 	@scripts/with-rights $(PY) -m shore.lab.demo --long
 
-test: core unit lab-subset  ## set everything up and run all tests
+test: core regress unit lab-subset  ## set everything up and run all tests
 
 core: $(VENV)/.dependencies
 	cargo test --workspace --quiet
@@ -44,6 +44,9 @@ lab-subset: native
 lab: native         ## everything that needs namespaces; takes long
 	@scripts/peers
 	scripts/with-rights env SHORE_LAB=required $(PY) -m pytest -q tests/lab
+
+regress:            ## BoringTun's defects on a mock clock, and their cures
+	cd crates/session-regress && cargo test --quiet
 
 bench: native       ## measure against real peers on an idle machine; results go to bench/results
 	@scripts/peers

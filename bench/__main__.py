@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from bench.figure import Figure
 from bench.machine import Loaded, alone
-from bench.rows import ROWS, Figure
+from bench.rows import ROWS
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -49,6 +50,7 @@ def line(figure: Figure) -> str:
 
 def write(figures: list[Figure], rounds: int, seconds: int) -> Path:
     """Keep the figures with date and commit."""
+    RESULTS.mkdir(exist_ok=True)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS
     ).stdout.strip()

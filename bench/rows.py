@@ -1,13 +1,11 @@
 """The rows of the table. Each measures Shore and its rivals in turn, and gives medians and ratios."""
 
 import contextlib
-import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
-import msgspec
-
+from bench.figure import Figure, least, median, most, percentile
+from bench.floods import floods
 from bench.machine import cpu_seconds, hogs, limited, pss_mb
 from bench.pair import SHORE, B, Pair, pair, tcp, udp
 from shore.lab.ends import ShoreEnd
@@ -15,35 +13,6 @@ from shore.lab.pinger import Pinger, Pings
 
 CURRENT = "wireguard"
 NOT_REALTIME = "#@ Realtime = off\n"
-
-
-class Figure(msgspec.Struct, frozen=True):
-    """One figure: what was measured, its target in words, and whether it was met (None: no target)."""
-
-    row: str
-    name: str
-    value: float
-    target: str = ""
-    met: bool | None = None
-    detail: dict[str, Any] = {}
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values) if values else float("nan")
-
-
-def percentile(pings: Pings, share: float) -> float:
-    """Milliseconds within which that share of the answered pings came back."""
-    rtts = sorted(rtt for _, rtt in pings.sent if rtt is not None)
-    return rtts[min(int(len(rtts) * share), len(rtts) - 1)] * 1e3 if rtts else float("nan")
-
-
-def least(row: str, name: str, value: float, target: float, **detail: Any) -> Figure:
-    return Figure(row, name, round(value, 3), f">= {target:g}", value >= target, detail)
-
-
-def most(row: str, name: str, value: float, target: float, **detail: Any) -> Figure:
-    return Figure(row, name, round(value, 3), f"<= {target:g}", value <= target, detail)
 
 
 def throughput(rounds: int, seconds: int) -> list[Figure]:
@@ -186,4 +155,5 @@ ROWS: dict[str, Row] = {
     "idle_ping": idle_ping,
     "starved": starved,
     "crowded": crowded,
+    "floods": floods,
 }

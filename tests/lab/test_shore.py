@@ -160,7 +160,7 @@ def test_reload_changes_what_changed_and_keeps_the_session(net: Net, end: ShoreE
     assert pings(net)
     plane, age = end.plane_pid(), end.status().peers[0].session_age_s
     conf = end.conf.read_text()
-    end.conf.write_text(conf.replace("10.8.0.2/32", "10.8.0.2/32, 10.99.0.0/24"))
+    end.conf.write_text(conf.replace("= 10.8.0.2\n", "= 10.8.0.2, 10.99.0.0/24\n"))
     end.shore("reload", str(end.conf))
     assert "10.99.0.0/24 proto 83" in net.a.ip("route show dev wg0")
     status = end.status()

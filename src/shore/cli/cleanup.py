@@ -18,7 +18,7 @@ def cleanup() -> list[str]:
         if running is not None and running.plane is not None:
             kill(running.plane)
         if running is not None:
-            asyncio.run(host.remove(name))
+            asyncio.run(host.remove(name, runtime.host_journal))
         runtime.remove()
         gone.append(name)
     return gone

@@ -60,8 +60,6 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
     for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"{config.name} is up: `shore status {config.name}` says whether its peers answer")
-    if confirm_s is not None:
-        click.echo(f"it goes down in {confirm_s:.0f} s unless `shore confirm {config.name}`")
     if foreground:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: take_down(runtime))

@@ -15,6 +15,8 @@ from shore.io.tun import has_device
 from shore.wire import api
 
 GONE_WITHIN = 3.0
+# What a traceback of several exceptions draws around itself.
+FRAME = " |+-"
 
 
 class NotStarted(Exception):
@@ -89,7 +91,8 @@ def _is_running(runtime: Runtime) -> bool:
 
 def _last_words(runtime: Runtime) -> str:
     try:
-        lines = runtime.errors.read_text(errors="replace").strip().splitlines()
+        lines = runtime.errors.read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    return f": {lines[-1]}" if lines else ""
+    said = [line.strip(FRAME) for line in lines if line.strip(FRAME)]
+    return f": {said[-1]}" if said else ""

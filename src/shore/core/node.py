@@ -338,6 +338,9 @@ class Node:
         if previous is None or underlay(previous) == underlay(links):
             return
         self._names.forget_waits(now)
+        if self._planned is not None and self._planned.full_tunnel is not None:
+            # What is on the same wire may go past it.
+            self._planned = None
         if any(link.up and link.addresses for link in links):
             self._renew_all("the underlay changed", now)
 

@@ -49,6 +49,12 @@ def host_plan(config: TunnelConfig) -> HostPlan:
     )
 
 
+def uncovered_family(config: TunnelConfig) -> int | None:
+    """The family that goes past a full tunnel of the other one."""
+    families = _full_families(config)
+    return None if len(families) != 1 else {4: 6, 6: 4}[families[0]]
+
+
 def _full_families(config: TunnelConfig) -> tuple[int, ...]:
     if config.table != "auto" or not config.host_managed:
         return ()

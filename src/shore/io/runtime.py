@@ -42,6 +42,7 @@ class Runtime:
         self.status_socket = root() / f"{name}.status"
         self.log = self.directory / "log.jsonl"
         self.errors = self.directory / "errors"
+        self.host_journal = self.directory / "host.json"
         self._running = self.directory / "running.json"
 
     def make(self) -> None:

@@ -33,6 +33,7 @@ class Side(msgspec.Struct, frozen=True):
     endpoint: str | None = None
     keepalive_s: int | None = None
     listen_port: int = PORT
+    preshared_key: bytes | None = None
 
 
 class End(Protocol):
@@ -84,22 +85,22 @@ class StockEnd:
         self.host = host
         self.side = side
         self.name = name
-        self._uapi = Path("/var/run/wireguard") / f"{self._device}.sock"
+        self._uapi = Path("/var/run/wireguard") / f"{self.device}.sock"
         self._pid: int | None = None
 
     @property
-    def _device(self) -> str:
+    def device(self) -> str:
         # The UAPI directory is shared by all namespaces, so the name must be our own.
         _, process, number, name = self.host.namespace.split("-")
         return f"wg{process}{number}{name}"[:15]
 
     def up(self) -> None:
-        self.host.ip(f"link delete {self._device}", check=False)
+        self.host.ip(f"link delete {self.device}", check=False)
         self._uapi.unlink(missing_ok=True)
         self._start()
         self._configure()
-        self.host.ip(f"address add {self.side.address}/24 dev {self._device}")
-        self.host.ip(f"link set {self._device} mtu 1420 up")
+        self.host.ip(f"address add {self.side.address}/24 dev {self.device}")
+        self.host.ip(f"link set {self.device} mtu 1420 up")
 
     def down(self) -> None:
         if self._pid is not None:
@@ -121,14 +122,14 @@ class StockEnd:
 
     def latest_handshake(self) -> int:
         """Unix time of the latest handshake, 0 if never."""
-        words = self.host.run("wg", "show", self._device, "latest-handshakes").split()
+        words = self.host.run("wg", "show", self.device, "latest-handshakes").split()
         return int(words[1]) if len(words) > 1 else 0
 
     def _start(self) -> None:
-        foreground = {"boringtun-cli": ["--disable-drop-privileges", "-f"], "gotatun": ["-f"]}
-        flags = foreground.get(self.name, ["-f"])
+        # These two give up root for the user who logged in, and there may be none.
+        flags = ["--disable-drop-privileges", "-f"] if self.name in ("boringtun-cli", "gotatun") else ["-f"]
         process = subprocess.Popen(
-            self.host.inside(program(self.name), *flags, self._device),
+            self.host.inside(program(self.name), *flags, self.device),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -149,17 +150,18 @@ class StockEnd:
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(conf)
             file.flush()
-            self.host.run("wg", "setconf", self._device, file.name)
+            self.host.run("wg", "setconf", self.device, file.name)
 
 
 class ShoreEnd:
     """Shore, from a file, by its own command."""
 
-    def __init__(self, host: Host, side: Side, *, extra: str = "") -> None:
+    def __init__(self, host: Host, side: Side, *, extra: str = "", name: str = DEVICE) -> None:
         self.host = host
         self.side = side
+        self.name = name
         self._directory = Path(tempfile.mkdtemp(prefix="shore-lab-"))
-        self.conf = self._directory / f"{DEVICE}.conf"
+        self.conf = self._directory / f"{name}.conf"
         self.uapi = self._directory / "uapi"
         lines = f"[Interface]\nPrivateKey = {key_text(side.private_key)}\nAddress = {side.address}/24\n"
         lines += f"ListenPort = {side.listen_port}\n{extra}" + _peer_section(side)
@@ -171,7 +173,8 @@ class ShoreEnd:
 
     def down(self) -> None:
         if self._directory.exists():
-            self.shore("down", DEVICE, check=False)
+            self.shore("down", self.name, check=False)
+            self.shore("cleanup", check=False)
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def kill(self) -> None:
@@ -215,7 +218,7 @@ class ShoreEnd:
 
     def log(self) -> str:
         """What was announced."""
-        return self.shore("log", DEVICE, check=False)
+        return self.shore("log", self.name, check=False)
 
 
 # Kept, so that nobody complains about processes that are killed by their id.
@@ -223,7 +226,9 @@ _REAPED: list[subprocess.Popen[bytes]] = []
 
 
 def _peer_section(side: Side) -> str:
-    lines = f"[Peer]\nPublicKey = {key_text(side.peer_key)}\nAllowedIPs = {side.peer_address}/32\n"
+    lines = f"[Peer]\nPublicKey = {key_text(side.peer_key)}\nAllowedIPs = {side.peer_address}\n"
+    if side.preshared_key is not None:
+        lines += f"PresharedKey = {key_text(side.preshared_key)}\n"
     if side.endpoint:
         lines += f"Endpoint = {side.endpoint}\n"
     if side.keepalive_s is not None:

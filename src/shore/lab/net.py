@@ -8,7 +8,9 @@ Two shapes carry all faults of a single tunnel:
 
 import itertools
 import os
+import shutil
 import subprocess
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +46,17 @@ class Host:
     def remove(self) -> None:
         """Delete it; devices in it go with it."""
         run("ip", "netns", "delete", self.namespace, check=False)
+        shutil.rmtree(self.etc, ignore_errors=True)
+
+    @property
+    def etc(self) -> Path:
+        """What lies here is mounted over /etc for commands in this host."""
+        return Path("/etc/netns") / self.namespace
+
+    def resolve_by(self, server: str) -> None:
+        """Give the host a resolv.conf of its own."""
+        self.etc.mkdir(parents=True, exist_ok=True)
+        (self.etc / "resolv.conf").write_text(f"nameserver {server}\n")
 
     def ip(self, command: str, *, check: bool = True) -> str:
         """`ip` in this host; words are split at blanks."""
@@ -167,6 +180,46 @@ class NatNet(Net):
             }}
         """
         self.router.run("nft", "-f", "-", stdin=rules)
+
+
+class RoutedNet(Net):
+    """`a`, its peer `b` and a stranger `c`, each on a wire of its own with a router between them.
+
+    a 192.0.2.1/24 ── .254 router .254 ── 198.51.100.2/24 b
+                           router .254 ── 203.0.113.5/24 c
+    """
+
+    address_of_b = "198.51.100.2"
+    address_of_c = "203.0.113.5"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = Host("c")
+        self.router = Host("router")
+        self.hosts += [self.c, self.router]
+
+    def wire(self) -> None:
+        self.router.sysctl("net.ipv4.ip_forward", 1)
+        places = ((self.a, "192.0.2", 1), (self.b, "198.51.100", 2), (self.c, "203.0.113", 5))
+        for host, network, number in places:
+            join(host, "eth0", self.router, f"to-{host.name}")
+            host.ip(f"address add {network}.{number}/24 dev eth0")
+            self.router.ip(f"address add {network}.254/24 dev to-{host.name}")
+            host.ip(f"route add default via {network}.254")
+        rules = """
+            table ip seen {
+                chain forward {
+                    type filter hook forward priority 0;
+                    iifname "to-a" ip daddr != 198.51.100.2 counter
+                }
+            }
+        """
+        self.router.run("nft", "-f", "-", stdin=rules)
+
+    def clear_packets(self) -> int:
+        """How many packets of `a` went past the tunnel so far."""
+        listed = self.router.run("nft", "list", "chain", "ip", "seen", "forward").split()
+        return int(listed[listed.index("packets") + 1])
 
 
 def join(one: Host, its_name: str, other: Host, others_name: str) -> None:

@@ -87,7 +87,7 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer) -> Non
                 await uapi.serve()
             except OSError as error:
                 brain.announce("no UAPI socket", f"{uapi.path}: {error.strerror}")
-            answer.say(api.Started())
+            answer.say(api.Started(brain.notes()))
             answer.close()
             spawn(heartbeat(brain))
             spawn(watch_links(lambda links: _links_moved(brain, links)))

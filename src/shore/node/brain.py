@@ -17,13 +17,14 @@ from shore import _native
 from shore.core import actions as do
 from shore.core import events
 from shore.core.node import Node
+from shore.core.reconcile import host_plan, uncovered_family
 from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
-from shore.io.resolver import NotResolved, resolve
+from shore.io.resolver import NotResolved, resolve, resolve_marked
 from shore.io.runtime import Running, Runtime
 from shore.io.sockets import SocketFailed, open_socket, open_sockets, set_mark
 from shore.io.tun import open_tun
@@ -202,7 +203,7 @@ class Brain:
                 opened.close()
             if self.tun >= 0:
                 os.close(self.tun)
-                await host.remove(self._runtime.name)
+                await host.remove(self._runtime.name, self._runtime.host_journal)
         if config is not None:
             await run_hooks("PostDown", config.hooks.post_down, config.name)
 
@@ -212,11 +213,20 @@ class Brain:
         if config is None:
             return None
         own = _native.public_key(config.private_key) if config.private_key else None
-        notes = () if self._confirm_by is None else (self._unconfirmed(self._confirm_by),)
-        return tunnel_status(self.node, self._loop.time(), brain_pid=os.getpid(), public_key=own, notes=notes)
+        return tunnel_status(
+            self.node, self._loop.time(), brain_pid=os.getpid(), public_key=own, notes=self.notes()
+        )
 
-    def _unconfirmed(self, by: float) -> str:
-        return f"goes down in {max(by - boottime(), 0):.0f} s unless `shore confirm {self._runtime.name}`"
+    def notes(self) -> tuple[str, ...]:
+        """What people should know about this tunnel."""
+        notes = []
+        if self._confirm_by is not None:
+            left = max(self._confirm_by - boottime(), 0)
+            notes.append(f"goes down in {left:.0f} s unless `shore confirm {self.device}`")
+        family = None if self.node.config is None else uncovered_family(self.node.config)
+        if family is not None:
+            notes.append(f"IPv{family} is left alone: AllowedIPs covers the other family only")
+        return tuple(notes)
 
     async def _configured(self, event: events.Configured) -> None:
         """Tell a configuration and wait until it is in force. Raises NotConfigured."""
@@ -330,18 +340,25 @@ class Brain:
 
     async def _apply(self, action: do.ApplyHost) -> None:
         try:
-            await host.apply(action.plan)
+            await host.apply(action.plan, self._runtime.host_journal)
         except host.HostFailed as error:
             self.announce("host not configured", str(error))
             self._failed(str(error))
 
     async def _resolve(self, name: str) -> None:
         try:
-            addresses = await resolve(name)
+            addresses = await self._addresses(name)
         except NotResolved as error:
             self.tell(events.NameFailed(name, str(error)))
         else:
             self.tell(events.NameResolved(name, addresses))
+
+    async def _addresses(self, name: str) -> tuple[str, ...]:
+        config = self.node.config
+        full = None if config is None else host_plan(config).full_tunnel
+        if full is None:
+            return await resolve(name)
+        return await resolve_marked(name, host.servers_before(), full.fwmark)
 
     def _open_sockets(self, action: do.OpenSockets) -> None:
         ours = action.port != 0 and action.port == self.node.listen_port

@@ -1,0 +1,126 @@
+"""The row of floods: what 30,000 datagrams a second from a stranger cost a tunnel."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from bench.figure import Figure, least, median, most
+from bench.pair import B
+from shore import _native
+from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from shore.lab.net import RoutedNet
+from shore.lab.pinger import Pinger
+from shore.model.keys import key_text
+
+RATE = 30_000
+KINDS = ("garbage", "handshakes")
+COUNTERS = """
+table ip flood {
+    chain forward {
+        type filter hook forward priority 0;
+        iifname "to-c" counter comment "asked"
+        oifname "to-c" counter comment "answered"
+    }
+}
+"""
+
+
+def floods(rounds: int, seconds: int) -> list[Figure]:
+    """Garbage, and initiations with a valid MAC1: pings, TCP, a newcomer, a renewal, and the replies."""
+    return [figure for kind in KINDS for figure in _flood(kind, rounds, seconds)]
+
+
+def _flood(kind: str, rounds: int, seconds: int) -> list[Figure]:
+    shares, joins, lost, ratio, renewed = [], [], 0, 0.0, True
+    for _ in range(rounds):
+        with RoutedNet() as net:
+            ours, theirs = sides(f"{net.address_of_b}:{PORT}")
+            shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, "wireguard")
+            newcomer, entry = _newcomer(net, shore)
+            try:
+                stock.up()
+                shore.conf.write_text(shore.conf.read_text() + entry)
+                shore.up()
+                _until(lambda: _answers(net, B))
+                quiet = _tcp(net, seconds)
+                net.router.run("nft", "-f", "-", stdin=COUNTERS)
+                with _running(net, kind, key_text(_native.public_key(ours.private_key))):
+                    time.sleep(1)
+                    pinger = Pinger(net.a, B)
+                    began = time.monotonic()
+                    newcomer.up()
+                    joins.append(_until(lambda: _hears(net)) - began)
+                    before = time.time()
+                    shore.shore("rekey", key_text(ours.peer_key))
+                    time.sleep(2)
+                    renewed &= stock.latest_handshake() >= before - 1
+                    lost += pinger.stop().lost()
+                    shares.append(_tcp(net, seconds) / quiet)
+                asked, answered = _counted(net)
+                ratio = max(ratio, answered / asked)
+            finally:
+                newcomer.down()
+                shore.down()
+                stock.down()
+    row = f"flood: {kind}"
+    return [
+        most(row, "pings lost", lost, 0),
+        least(row, "TCP, share of its undisturbed rate", median(shares), 0.5, each=shares),
+        most(row, "a new peer joins after, s", median(joins), 6, each=joins),
+        least(row, "a renewal completed (1: always)", float(renewed), 1),
+        most(row, "bytes answered per byte asked", ratio, 1),
+    ]
+
+
+def _newcomer(net: RoutedNet, shore: ShoreEnd) -> tuple[StockEnd, str]:
+    """A second peer of a, on the router, and its section in a's file."""
+    _, side = sides(None, back=f"192.0.2.1:{PORT}")
+    us = _native.public_key(shore.side.private_key)
+    side = msgspec.structs.replace(side, address="10.8.0.3", peer_key=us)
+    public = key_text(_native.public_key(side.private_key))
+    return StockEnd(net.router, side, "wireguard"), f"[Peer]\nPublicKey = {public}\nAllowedIPs = 10.8.0.3\n"
+
+
+def _answers(net: RoutedNet, address: str) -> bool:
+    return " 1 received" in net.a.run("ping", "-c", "1", "-W", "1", address, check=False)
+
+
+def _hears(net: RoutedNet) -> bool:
+    return " 1 received" in net.router.run("ping", "-c", "1", "-W", "1", "10.8.0.1", check=False)
+
+
+def _until(true: Callable[[], bool]) -> float:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+    return time.monotonic()
+
+
+def _tcp(net: RoutedNet, seconds: int) -> float:
+    with subprocess.Popen(net.b.inside("iperf3", "-s", "-1", "-B", B), stdout=subprocess.DEVNULL) as server:
+        time.sleep(0.3)
+        said = net.a.run("iperf3", "-c", B, "-C", "cubic", "-t", str(seconds), "-J")
+        server.wait()
+    return float(json.loads(said)["end"]["sum_received"]["bits_per_second"])
+
+
+@contextlib.contextmanager
+def _running(net: RoutedNet, kind: str, key: str) -> Iterator[None]:
+    words = (sys.executable, "-m", "bench.flood", kind, "192.0.2.1", str(PORT), str(RATE), key)
+    flood = subprocess.Popen(net.c.inside(*words))
+    try:
+        yield
+    finally:
+        flood.kill()
+        flood.wait()
+
+
+def _counted(net: RoutedNet) -> tuple[int, int]:
+    words = net.router.run("nft", "list", "chain", "ip", "flood", "forward").split()
+    counts = [int(words[at + 1]) for at, word in enumerate(words) if word == "bytes"]
+    return counts[0], counts[1]

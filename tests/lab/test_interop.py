@@ -1,0 +1,128 @@
+"""Shore with every other implementation, in both roles; and what a peer may do to a live tunnel."""
+
+import os
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from shore import _native
+from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from shore.lab.net import Host, LabFailed, Net
+from shore.model.keys import key_text
+
+pytestmark = [pytest.mark.lab]
+
+PEERS = [
+    "wireguard-go",
+    pytest.param("wireguard", marks=pytest.mark.slow),
+    pytest.param("boringtun-cli", marks=pytest.mark.slow),
+    pytest.param("gotatun", marks=pytest.mark.slow),
+]
+
+
+def answers(host: Host, address: str, *more: str) -> bool:
+    words = ("ping", "-c", "5", "-i", "0.2", "-W", "2", *more, address)
+    return " 0% packet loss" in host.run(*words, check=False)
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    with Net() as made:
+        yield made
+
+
+@pytest.fixture
+def pair(net: Net) -> Iterator[tuple[ShoreEnd, StockEnd]]:
+    ours, theirs = sides(f"192.0.2.2:{PORT}")
+    shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, "wireguard-go")
+    stock.up()
+    shore.up()
+    yield shore, stock
+    shore.down()
+    stock.down()
+
+
+@pytest.mark.parametrize("psk", [None, b"\7" * 32], ids=["no PSK", "PSK"])
+@pytest.mark.parametrize("outer", [4, 6])
+@pytest.mark.parametrize("role", ["initiator", "responder"])
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_session_with(net: Net, peer: str, role: str, outer: int, psk: bytes | None) -> None:
+    a, b = ("192.0.2.1", "192.0.2.2") if outer == 4 else ("[2001:db8::1]", "[2001:db8::2]")
+    forward, back = (f"{b}:{PORT}", None) if role == "initiator" else (None, f"{a}:{PORT}")
+    ours, theirs = (msgspec.structs.replace(side, preshared_key=psk) for side in sides(forward, back=back))
+    shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, peer)
+    try:
+        try:
+            stock.up()
+        except LabFailed as error:
+            if "scripts/peers" in str(error):
+                pytest.skip(str(error))
+            raise
+        shore.up()
+        first, address = (net.a, "10.8.0.2") if role == "initiator" else (net.b, "10.8.0.1")
+        assert answers(first, address)
+        assert answers(net.a, "10.8.0.2")
+        assert answers(net.b, "10.8.0.1")
+    finally:
+        shore.down()
+        stock.down()
+
+
+def test_a_source_that_its_peer_may_not_have_is_dropped(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
+    shore, stock = pair
+    assert answers(net.a, "10.8.0.2")
+    net.b.ip(f"address add 10.8.0.99/32 dev {stock.device}")
+    assert not answers(net.b, "10.8.0.1", "-I", "10.8.0.99")
+    assert sum(shore.status().peers[0].drops.values()) >= 5
+    assert answers(net.b, "10.8.0.1")
+
+
+def test_nested_prefixes_go_to_the_longest(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
+    shore, _ = pair
+    other = key_text(_native.public_key(os.urandom(32)))
+    conf = shore.conf.read_text()
+    shore.conf.write_text(conf + f"[Peer]\nPublicKey = {other}\nAllowedIPs = 10.8.0.0/16\n")
+    shore.shore("reload", str(shore.conf))
+    assert answers(net.a, "10.8.0.2")
+    assert not answers(net.a, "10.8.7.7")
+
+
+def test_a_peer_roams_by_port_and_address_and_family(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
+    shore, stock = pair
+    assert answers(net.a, "10.8.0.2")
+    stock.host.run("wg", "set", stock.device, "listen-port", "40000")
+    assert answers(net.b, "10.8.0.1")
+    assert shore.status().peers[0].endpoint == "192.0.2.2:40000"
+    us = key_text(_native.public_key(shore.side.private_key))
+    for place, seen in (("[2001:db8::1]", "[2001:db8::2]"), ("192.0.2.1", "192.0.2.2")):
+        stock.host.run("wg", "set", stock.device, "peer", us, "endpoint", f"{place}:{PORT}")
+        assert answers(net.b, "10.8.0.1")
+        assert shore.status().peers[0].endpoint == f"{seen}:40000"
+        assert answers(net.a, "10.8.0.2")
+    net.b.ip("address del 192.0.2.2/24 dev eth0")
+    net.b.ip("address add 192.0.2.88/24 dev eth0")
+    # wireguard-go goes on with the source it knows, until it is told the endpoint again.
+    stock.host.run("wg", "set", stock.device, "peer", us, "endpoint", f"192.0.2.1:{PORT}")
+    assert answers(net.b, "10.8.0.1")
+    assert shore.status().peers[0].endpoint == "192.0.2.88:40000"
+    assert answers(net.a, "10.8.0.2")
+
+
+def test_keys_change_under_a_live_tunnel(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
+    shore, stock = pair
+    assert answers(net.a, "10.8.0.2")
+    plane, fresh = shore.plane_pid(), os.urandom(32)
+    stock.host.run("wg", "set", stock.device, "private-key", "/dev/stdin", stdin=key_text(fresh))
+    conf = shore.conf.read_text()
+    renamed = conf.replace(key_text(shore.side.peer_key), key_text(_native.public_key(fresh)))
+    shore.conf.write_text(renamed)
+    shore.shore("reload", str(shore.conf))
+    assert answers(net.a, "10.8.0.2")
+    shared = key_text(os.urandom(32))
+    us = key_text(_native.public_key(shore.side.private_key))
+    stock.host.run("wg", "set", stock.device, "peer", us, "preshared-key", "/dev/stdin", stdin=shared)
+    shore.conf.write_text(renamed + f"PresharedKey = {shared}\n")
+    shore.shore("reload", str(shore.conf))
+    assert answers(net.a, "10.8.0.2")
+    assert shore.plane_pid() == plane
