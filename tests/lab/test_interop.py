@@ -109,6 +109,26 @@ def test_a_peer_roams_by_port_and_address_and_family(net: Net, pair: tuple[Shore
     assert answers(net.a, "10.8.0.2")
 
 
+def test_a_peer_is_answered_from_the_address_it_speaks_to(net: Net) -> None:
+    ours, theirs = sides(None, back="192.0.2.1:51820")
+    here, there = ShoreEnd(net.a, ours), ShoreEnd(net.b, theirs)
+    net.a.ip("address add 192.0.2.3/24 dev eth0")
+    net.a.ip("address add 2001:db8::3/64 dev eth0 nodad")
+    conf = there.conf.read_text()
+    try:
+        here.up()
+        there.up()
+        for place in ("192.0.2.3:51820", "[2001:db8::1]:51820", "192.0.2.1:51820", "[2001:db8::3]:51820"):
+            there.conf.write_text(conf.replace("192.0.2.1:51820", place))
+            there.shore("reload", str(there.conf))
+            # One packet must do: later ones would mend what the handshake got wrong.
+            assert " 0% packet loss" in net.b.run("ping", "-c", "1", "-W", "2", "10.8.0.1", check=False)
+            assert there.status().peers[0].endpoint == place
+    finally:
+        here.down()
+        there.down()
+
+
 def test_keys_change_under_a_live_tunnel(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
     shore, stock = pair
     assert answers(net.a, "10.8.0.2")

@@ -54,6 +54,8 @@ pub struct Transmit {
 pub enum Received {
     /// `out[..len]` is an inner packet of `peer`, its source address checked.
     Packet { peer: PeerSlot, len: usize },
+    /// A keepalive or a handshake message that its peer made: it is where it says it is.
+    Proof,
     /// Nothing for the TUN; there may be something to transmit.
     Nothing,
 }
@@ -254,7 +256,7 @@ impl Plane {
             self.endpoints.insert(source.remote, slot);
         }
         if opened.len == 0 {
-            return Ok(Received::Nothing);
+            return Ok(Received::Proof);
         }
         if !self.owns_source(slot, &out[..opened.len]) {
             return Err(fail(DropReason::WrongSource));
@@ -294,10 +296,10 @@ impl Plane {
         match self.greet(source, message, &mut reply, now)? {
             Greeted::Answer { peer, len } => {
                 self.outputs.send(peer, source, &reply[..len]);
+                Ok(peer.map_or(Received::Nothing, |_| Received::Proof))
             }
-            Greeted::Silence => {}
+            Greeted::Silence => Ok(Received::Nothing),
         }
-        Ok(Received::Nothing)
     }
 
     fn response(&mut self, source: Source, message: &[u8], now: Moment) -> Outcome {
@@ -329,7 +331,7 @@ impl Plane {
             peer.answered(index, source, &reply[..len], &mut self.outputs, now);
             self.endpoints.insert(source.remote, slot);
         }
-        Ok(Received::Nothing)
+        Ok(Received::Proof)
     }
 
     fn cookie_reply(&mut self, source: Source, message: &[u8], now: Moment) -> Outcome {

@@ -2,12 +2,16 @@
 
 mod wire;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use boringtun::x25519::{PublicKey, StaticSecret};
 use serde_bytes::ByteArray;
 use shore_dataplane_core::desired::DesiredState;
 use shore_dataplane_core::engine::tunn::Tunns;
 use shore_dataplane_core::facts::DropReason;
-use wire::{Wire, desired, outer, packet, peer, private, secs};
+use shore_dataplane_core::plane::{Received, Source};
+use wire::{Wire, desired, millis, outer, packet, peer, private, secs};
 
 fn public(n: u8) -> [u8; 32] {
     PublicKey::from(&StaticSecret::from(private(n))).to_bytes()
@@ -79,4 +83,35 @@ fn a_source_that_belongs_to_somebody_else_is_dropped() {
         wire.counters(1).drops.get(&DropReason::WrongSource),
         Some(&1)
     );
+}
+
+#[test]
+fn only_what_the_peer_made_proves_where_it_is() {
+    let mut wire = pair(|_| {});
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let record = seen.clone();
+    wire.loses = Box::new(move |_, _, bytes, _| {
+        record.borrow_mut().push(bytes.to_vec());
+        true
+    });
+    wire.ping(0, 1);
+    wire.run(millis(20));
+    let initiation = seen.borrow_mut().remove(0);
+    let (source, now) = (
+        Source {
+            socket: 1,
+            remote: outer(1),
+        },
+        wire.now,
+    );
+    let mut tell = |bytes: &[u8]| {
+        wire.nodes[1]
+            .plane
+            .receive(source, bytes, &mut [0; 256], now)
+    };
+    assert_eq!(tell(&[1; 148]), Received::Nothing);
+    assert_eq!(tell(&initiation), Received::Proof);
+    let mut forged = initiation.clone();
+    forged[60] ^= 1;
+    assert_eq!(tell(&forged), Received::Nothing);
 }

@@ -13,7 +13,7 @@ use crate::egress::Egress;
 use crate::receive_queue::{ReceiveQueue, SHED_ABOVE};
 use crate::sys;
 use crate::tun::{HEADROOM, Tun};
-use crate::udp::{Arrived, Udp};
+use crate::udp::Udp;
 
 pub struct Inbound {
     /// To the TUN so far.
@@ -64,7 +64,7 @@ impl Inbound {
             socket: udp.id,
             remote: arrived.remote,
         };
-        let (mut at, mut count, mut owner) = (0, 0, None);
+        let (mut at, mut count, mut owner, mut proven) = (0, 0, None, false);
         let len = arrived.len;
         let mut rest = 0..len;
         loop {
@@ -82,6 +82,7 @@ impl Inbound {
                 }
                 let room = &mut self.arena[at..];
                 let received = plane.receive(source, &self.datagrams[datagram.clone()], room, now);
+                proven |= received != Received::Nothing;
                 if let Received::Packet { peer, len } = received {
                     let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
                     self.coalescer.push(&self.arena, (at, len), accepts);
@@ -94,8 +95,10 @@ impl Inbound {
                 break;
             }
         }
+        if proven {
+            udp.stick(arrived.remote, arrived.local);
+        }
         if owner.is_some() {
-            stick(udp, &arrived);
             self.write(plane, tun, owner, now);
         }
         count
@@ -198,10 +201,6 @@ impl Outbound {
         self.packets += u64::from(count);
         count
     }
-}
-
-fn stick(udp: &mut Udp, arrived: &Arrived) {
-    udp.stick(arrived.remote, arrived.local);
 }
 
 /// The device was deleted under us.
