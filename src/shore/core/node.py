@@ -92,6 +92,7 @@ class Node:
         self._sockets: dict[int, Socket] = {}
         self._opening = False
         self._pushed: DesiredState | None = None
+        self._plan: HostPlan | None = None
         self._planned: HostPlan | None = None
         self._mark: int | None = None
         self._mtu: int | None = None
@@ -179,6 +180,7 @@ class Node:
 
     def _configure(self, config: TunnelConfig, now: float) -> None:
         previous, self.config = self.config, config
+        self._plan = host_plan(config) if config.host_managed else None
         wanted = {peer.public_key: peer for peer in config.peers}
         for key in self.peers.keys() - wanted.keys():
             self._forget(self.peers.pop(key))
@@ -378,11 +380,9 @@ class Node:
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
             self._pushed = desired
             self._do(Push(desired, self._seen))
-        if self.config is not None and self.config.host_managed:
-            plan = host_plan(self.config)
-            if plan != self._planned:
-                self._planned = plan
-                self._do(ApplyHost(plan))
+        if self._plan is not None and self._plan != self._planned:
+            self._planned = self._plan
+            self._do(ApplyHost(self._plan))
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)

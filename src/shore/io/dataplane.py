@@ -25,6 +25,8 @@ from shore.wire import dataplane as wire
 SOCKET = "dataplane.sock"
 START_WITHIN = 5.0
 APPLY_WITHIN = 5.0
+# Frames that a plane may leave unread before it counts as gone.
+MOST_UNREAD = 16
 
 T = TypeVar("T")
 OnFact = Callable[[int, Fact], None]
@@ -54,6 +56,7 @@ class DataPlane:
         self._applied: dict[int, asyncio.Future[None]] = {}
         self._answers: dict[int, asyncio.Future[wire.Answer]] = {}
         self._questions = 0
+        self._outbox: list[tuple[bytes, list[int]]] = []
         self.superseded = False
         self._pidfd = -1
         self._lost = False
@@ -177,6 +180,7 @@ class DataPlane:
         self._lost = True
         if self._stream.fileno() >= 0:
             self._loop.remove_reader(self._stream.fileno())
+            self._loop.remove_writer(self._stream.fileno())
         self._stream.close()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
@@ -184,16 +188,37 @@ class DataPlane:
             self._pidfd = -1
 
     def _send(self, message: wire.ToPlane, descriptors: list[int] | None = None) -> None:
-        frame = wire.encode(message)
-        rights = array.array("i", descriptors or [])
-        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+        """Queue a frame; descriptors travel beside its first byte."""
+        if len(self._outbox) > MOST_UNREAD:
+            raise PlaneGone("the data plane does not read")
+        rest = (wire.encode(message), descriptors or [])
+        self._outbox.append(rest)
+        if len(self._outbox) == 1:
+            self._write()
+
+    def _write(self) -> None:
+        while self._outbox:
+            frame, descriptors = self._outbox[0]
+            rights = array.array("i", descriptors)
+            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+            try:
+                sent = self._stream.sendmsg([frame], control)
+            except BlockingIOError:
+                self._loop.add_writer(self._stream.fileno(), self._resume)
+                return
+            except OSError as error:
+                raise PlaneGone(f"the data plane is gone: {error}") from None
+            if sent == len(frame):
+                self._outbox.pop(0)
+            else:
+                self._outbox[0] = (frame[sent:], [])
+        self._loop.remove_writer(self._stream.fileno())
+
+    def _resume(self) -> None:
         try:
-            sent = self._stream.sendmsg([frame], control)
-            # A control socket that is full belongs to a plane that has stopped reading.
-            if sent < len(frame):
-                raise BlockingIOError
-        except OSError as error:
-            raise PlaneGone(f"the data plane does not read: {error}") from None
+            self._write()
+        except PlaneGone as error:
+            self._end(str(error))
 
     def _read(self) -> None:
         fds = array.array("i")

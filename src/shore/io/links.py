@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from pyroute2 import AsyncIPRoute
 
-from shore.io.tun import ALIAS
+from shore.io.tun import GROUP
 from shore.model.links import Link
 
 SETTLE = 0.03
@@ -40,7 +40,7 @@ async def read_links() -> tuple[Link, ...]:
                 default=tuple(sorted(defaults.get(entry["index"], ()))),
             )
             async for entry in await netlink.get_links()
-            if entry.get("ifname") != "lo" and entry.get("ifalias") != ALIAS
+            if entry.get("ifname") != "lo" and entry.get("group") != GROUP
         ]
     return tuple(links)
 

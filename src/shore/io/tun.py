@@ -2,7 +2,7 @@
 
 The device is persistent: it outlives the processes, so its routes go on pointing at it and nothing
 meant for the tunnel leaves in the clear. A device that Shore did not make is never touched; our own is
-known by its alias, `shore`.
+known by its device group. An alias would read better, but adds a line to `ip link` that scripts trip over.
 """
 
 import errno
@@ -19,7 +19,8 @@ TUNGETIFF = 0x800454D2
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x1, 0x1000, 0x4000
 # checksums + TSO4 + TSO6 + ECN with USO4 + USO6, without USO, and checksums alone.
 OFFLOADS = (0x6F, 0x0F, 0x01, 0)
-ALIAS = "shore"
+# "SHOR"
+GROUP = 0x53484F52
 # One read is one send: 44 segments of 1,452 bytes fit a UDP datagram's 65,507.
 MOST_SEGMENTS = 44
 QUEUE_LENGTH = 1000
@@ -62,7 +63,7 @@ def has_device(name: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether Shore made the device."""
     try:
-        return Path(f"/sys/class/net/{name}/ifalias").read_text().strip() == ALIAS
+        return int(Path(f"/sys/class/net/{name}/netdev_group").read_text()) == GROUP
     except OSError:
         return False
 
@@ -106,7 +107,7 @@ def _attach(fd: int, name: str, offload: bool) -> None:
 
 def _set_up(name: str) -> None:
     """What must be set while the device is down."""
-    words = ["gso_max_segs", str(MOST_SEGMENTS), "txqueuelen", str(QUEUE_LENGTH), "alias", ALIAS]
+    words = ["gso_max_segs", str(MOST_SEGMENTS), "txqueuelen", str(QUEUE_LENGTH), "group", str(GROUP)]
     # Without this the kernel solicits routers through the tunnel.
     words += ["addrgenmode", "none"]
     command = ["ip", "link", "set", "dev", name, *words]

@@ -93,17 +93,26 @@ def without(config: TunnelConfig, own_key: bytes) -> TunnelConfig:
 
 
 class _Builder:
-    """A configuration under change, and the peer that the next lines are about."""
+    """A configuration under change, and the peer that the next lines are about.
+
+    Prefixes are kept apart while it changes, with their owners: a `set` may have a hundred thousand.
+    """
 
     def __init__(self, config: TunnelConfig) -> None:
         self._config = config
         self._peers = {peer.public_key: peer for peer in config.peers}
+        self._allowed = {peer.public_key: dict.fromkeys(peer.allowed_ips) for peer in config.peers}
+        self._owners = {prefix: peer.public_key for peer in config.peers for prefix in peer.allowed_ips}
         self._key: bytes | None = None
         self._skipped = False
         self._fresh = False
 
     def build(self) -> TunnelConfig:
-        return msgspec.structs.replace(self._config, peers=tuple(self._peers.values()))
+        peers = tuple(
+            msgspec.structs.replace(peer, allowed_ips=tuple(self._allowed[key]))
+            for key, peer in self._peers.items()
+        )
+        return msgspec.structs.replace(self._config, peers=peers)
 
     def take(self, key: str, value: str) -> None:
         if key == "public_key":
@@ -119,6 +128,7 @@ class _Builder:
         if self._fresh:
             # Over this protocol a peer that says nothing of a keepalive has none.
             self._peers[key] = PeerConfig(key, keepalive_s=0)
+            self._allowed[key] = {}
 
     def _interface(self, key: str, value: str) -> None:
         match key:
@@ -131,7 +141,8 @@ class _Builder:
                 self._change(fwmark=_number(value or "0", (1 << 32) - 1))
             case "replace_peers":
                 if value == "true":
-                    self._peers = {}
+                    for peer in tuple(self._peers):
+                        self._remove(peer)
             case _:
                 raise Refused(f"`{key}` is no key of the interface")
 
@@ -140,12 +151,14 @@ class _Builder:
 
     def _peer(self, peer: bytes, key: str, value: str) -> None:
         match key:
+            case "allowed_ip":
+                self._allow(peer, value)
             case "remove" if value == "true":
-                self._peers.pop(peer, None)
+                self._remove(peer)
                 self._skipped = True
             case "update_only" if value == "true":
                 if self._fresh:
-                    self._peers.pop(peer, None)
+                    self._remove(peer)
                     self._skipped = True
             case "preshared_key":
                 shared = _key(value)
@@ -155,9 +168,7 @@ class _Builder:
             case "persistent_keepalive_interval":
                 self._keepalive(peer, _number(value, 65535))
             case "replace_allowed_ips" if value == "true":
-                self._replace(peer, allowed_ips=())
-            case "allowed_ip":
-                self._allow(peer, value)
+                self._disown(peer)
             case "protocol_version":
                 if value != str(PROTOCOL_VERSION):
                     raise Refused(f"protocol version {value}", errno.EPROTONOSUPPORT)
@@ -172,15 +183,25 @@ class _Builder:
             self._replace(peer, keepalive_s=seconds)
 
     def _allow(self, peer: bytes, value: str) -> None:
-        removed = value.startswith("-")
-        prefix = parse_prefix(value.removeprefix("-").removeprefix("+"))
-        for key, other in self._peers.items():
-            if prefix in other.allowed_ips and (key != peer or removed):
-                if removed and key != peer:
-                    continue
-                self._replace(key, allowed_ips=tuple(own for own in other.allowed_ips if own != prefix))
-        if not removed and prefix not in self._peers[peer].allowed_ips:
-            self._replace(peer, allowed_ips=(*self._peers[peer].allowed_ips, prefix))
+        prefix = parse_prefix(value.lstrip("+-"))
+        owner = self._owners.get(prefix)
+        if value.startswith("-"):
+            if owner == peer:
+                del self._owners[prefix], self._allowed[peer][prefix]
+            return
+        if owner is not None and owner != peer:
+            del self._allowed[owner][prefix]
+        self._owners[prefix] = peer
+        self._allowed[peer][prefix] = None
+
+    def _disown(self, peer: bytes) -> None:
+        for prefix in self._allowed[peer]:
+            del self._owners[prefix]
+        self._allowed[peer] = {}
+
+    def _remove(self, peer: bytes) -> None:
+        self._disown(peer)
+        del self._peers[peer], self._allowed[peer]
 
     def _replace(self, peer: bytes, **values: object) -> None:
         self._peers[peer] = msgspec.structs.replace(self._peers[peer], **values)
