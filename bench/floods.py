@@ -18,6 +18,8 @@ from shore.lab.pinger import Pinger
 from shore.model.keys import key_text
 
 RATE = 30_000
+# An initiation with its UDP and IP headers.
+DATAGRAM = 148 + 28
 KINDS = ("garbage", "handshakes")
 COUNTERS = """
 table ip flood {
@@ -36,7 +38,7 @@ def floods(rounds: int, seconds: int) -> list[Figure]:
 
 
 def _flood(kind: str, rounds: int, seconds: int) -> list[Figure]:
-    shares, joins, lost, ratio, renewed = [], [], 0, 0.0, True
+    shares, joins, rates, lost, ratio, renewed = [], [], [], 0, 0.0, True
     for _ in range(rounds):
         with RoutedNet() as net:
             ours, theirs = sides(f"{net.address_of_b}:{PORT}")
@@ -49,6 +51,7 @@ def _flood(kind: str, rounds: int, seconds: int) -> list[Figure]:
                 _until(lambda: _answers(net, B))
                 quiet = _tcp(net, seconds)
                 net.router.run("nft", "-f", "-", stdin=COUNTERS)
+                flooded = time.monotonic()
                 with _running(net, kind, key_text(_native.public_key(ours.private_key))):
                     time.sleep(1)
                     pinger = Pinger(net.a, B)
@@ -61,19 +64,22 @@ def _flood(kind: str, rounds: int, seconds: int) -> list[Figure]:
                     renewed &= stock.latest_handshake() >= before - 1
                     lost += pinger.stop().lost()
                     shares.append(_tcp(net, seconds) / quiet)
+                flooded = time.monotonic() - flooded
                 asked, answered = _counted(net)
                 ratio = max(ratio, answered / asked)
+                rates.append(asked / DATAGRAM / flooded)
             finally:
                 newcomer.down()
                 shore.down()
                 stock.down()
     row = f"flood: {kind}"
     return [
+        Figure(row, "datagrams offered a second", round(median(rates))),
         most(row, "pings lost", lost, 0),
         least(row, "TCP, share of its undisturbed rate", median(shares), 0.5, each=shares),
         most(row, "a new peer joins after, s", median(joins), 6, each=joins),
         least(row, "a renewal completed (1: always)", float(renewed), 1),
-        most(row, "bytes answered per byte asked", ratio, 1),
+        most(row, "bytes answered per byte asked", ratio, 1, exactly=ratio),
     ]
 
 
