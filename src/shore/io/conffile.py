@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from shore import _native
+from shore.io.user import unmapped_owners
 from shore.model.config import TunnelConfig
 from shore.wire import wgconf
 
@@ -50,7 +51,7 @@ def read(path: Path) -> tuple[TunnelConfig, list[str]]:
 
 
 def _refuse_writable(path: Path) -> None:
-    trusted = {0, os.geteuid(), int(os.environ.get("SUDO_UID", "0"))}
+    trusted = {0, os.geteuid(), int(os.environ.get("SUDO_UID", "0")), *unmapped_owners()}
     for place in (path, *path.parents):
         status = place.stat()
         kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"

@@ -1,4 +1,4 @@
-"""Whom the data plane becomes."""
+"""Users: whom the data plane becomes, and whose files are the machine's own."""
 
 import os
 import pwd
@@ -17,6 +17,13 @@ def plane_user() -> str:
     if os.geteuid() != 0 or not (_is_mapped("uid", user) and _is_mapped("gid", group)):
         return f"{os.geteuid()}:{os.getegid()}"
     return f"{user}:{group}"
+
+
+def unmapped_owners() -> set[int]:
+    """The id that files of the machine's own root show inside a user namespace; nothing outside of one."""
+    if _is_mapped("uid", NOBODY):
+        return set()
+    return {int(Path("/proc/sys/kernel/overflowuid").read_text())}
 
 
 def _is_mapped(kind: str, number: int) -> bool:
