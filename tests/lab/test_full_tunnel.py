@@ -190,7 +190,10 @@ def test_names_of_endpoints_are_asked_past_the_tunnel(
     names = started(net.c, NAMES, net.address_of_b)
     assert names.stdout is not None
     names.stdout.readline()
-    net.a.resolve_by(net.address_of_c)
+    try:
+        net.a.resolve_by(net.address_of_c)
+    except LabFailed as error:
+        pytest.skip(f"LAB SKIPPED: {error}")
     before = host_state(net.a)
     end = everything(endpoint=f"vpn.example.net:{PORT}", extra="DNS = 10.8.0.2, corp.example\n")
     end.up()

@@ -54,8 +54,13 @@ class Host:
         return Path("/etc/netns") / self.namespace
 
     def resolve_by(self, server: str) -> None:
-        """Give the host a resolv.conf of its own."""
-        self.etc.mkdir(parents=True, exist_ok=True)
+        """Give the host a resolv.conf of its own. Raises LabFailed where we may not."""
+        try:
+            self.etc.mkdir(parents=True, exist_ok=True)
+        except PermissionError:
+            raise LabFailed(
+                "a resolv.conf for one namespace needs /etc/netns: mkdir /etc/netns as root"
+            ) from None
         (self.etc / "resolv.conf").write_text(f"nameserver {server}\n")
 
     def ip(self, command: str, *, check: bool = True) -> str:
