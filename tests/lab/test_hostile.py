@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from shore.lab.ends import tunnel
 from shore.lab.net import Net
 from shore.lab.pinger import Pinger
 
@@ -33,11 +33,7 @@ def net() -> Iterator[Net]:
 
 
 def test_garbage_of_every_length_is_survived_without_a_lost_ping(net: Net) -> None:
-    ours, theirs = sides(f"192.0.2.2:{PORT}")
-    shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, "wireguard-go")
-    try:
-        stock.up()
-        shore.up()
+    with tunnel(net, "wireguard-go") as (shore, _):
         assert " 0% packet loss" in net.a.run("ping", "-c", "1", "-W", "2", "10.8.0.2", check=False)
         plane = shore.plane_pid()
         pinger = Pinger(net.a, "10.8.0.2")
@@ -45,6 +41,3 @@ def test_garbage_of_every_length_is_survived_without_a_lost_ping(net: Net) -> No
         assert pinger.stop().lost() == 0
         assert shore.plane_pid() == plane
         assert sum(shore.status().drops.values()) > 0
-    finally:
-        shore.down()
-        stock.down()

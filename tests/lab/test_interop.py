@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from shore import _native
-from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides, tunnel
 from shore.lab.net import Host, LabFailed, Net
 from shore.model.keys import key_text
 
@@ -34,13 +34,8 @@ def net() -> Iterator[Net]:
 
 @pytest.fixture
 def pair(net: Net) -> Iterator[tuple[ShoreEnd, StockEnd]]:
-    ours, theirs = sides(f"192.0.2.2:{PORT}")
-    shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, "wireguard-go")
-    stock.up()
-    shore.up()
-    yield shore, stock
-    shore.down()
-    stock.down()
+    with tunnel(net, "wireguard-go") as ends:
+        yield ends
 
 
 @pytest.mark.parametrize("psk", [None, b"\7" * 32], ids=["no PSK", "PSK"])

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from shore.lab import faults
-from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
-from shore.lab.net import NatNet, Net
+from shore.lab.ends import tunnel
+from shore.lab.net import Host, NatNet, Net
 from shore.lab.pinger import Pinger
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -24,68 +24,52 @@ while time.monotonic() < end:
 """
 
 
+def one_ping(host: Host, address: str) -> bool:
+    return " 0% packet loss" in host.run("ping", "-c", "1", "-W", "2", address, check=False)
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("outage_s", [300, 600])
 def test_an_idle_tunnel_behind_a_nat_answers_soon_after_an_outage(outage_s: float) -> None:
     outcome = faults.long_outage(outage_s)(faults.shore_end, PEER, 10)
     assert outcome is not None
     assert outcome.gap_s is not None
+    print(f"back after {outcome.gap_s:.2f} s")
     assert outcome.gap_s <= 3.0
 
 
 @pytest.mark.timeout(300)
 def test_a_conf_without_keepalive_is_reachable_after_two_idle_minutes() -> None:
-    with NatNet(mapping_s=30) as net:
-        ours, theirs = sides(f"192.0.2.2:{PORT}")
-        shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, PEER)
-        try:
-            stock.up()
-            shore.up()
-            assert " 0% packet loss" in net.a.run("ping", "-c", "1", "10.8.0.2", check=False)
-            time.sleep(120)
-            assert " 0% packet loss" in net.b.run("ping", "-c", "1", "-W", "2", "10.8.0.1", check=False)
-        finally:
-            shore.down()
-            stock.down()
+    with NatNet(mapping_s=30) as net, tunnel(net, PEER):
+        assert one_ping(net.a, "10.8.0.2")
+        time.sleep(120)
+        assert one_ping(net.b, "10.8.0.1")
 
 
 @pytest.mark.timeout(600)
 def test_a_one_way_flow_of_five_minutes_makes_few_handshakes() -> None:
-    with Net() as net:
-        ours, theirs = sides(f"192.0.2.2:{PORT}")
-        shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, PEER)
-        try:
-            stock.up()
-            shore.up()
-            net.b.run("nft", "add table ip silent")
-            net.b.run("nft", "add chain ip silent out { type filter hook output priority 0; }")
-            net.b.run("nft", "add rule ip silent out ip protocol icmp drop")
-            seen = set()
-            with subprocess.Popen(net.a.inside(sys.executable, "-c", FLOW, "10.8.0.2", "300")) as flow:
-                while flow.poll() is None:
-                    seen.add(stock.latest_handshake())
-                    time.sleep(0.5)
-            assert 1 <= len(seen - {0}) <= 5
-        finally:
-            shore.down()
-            stock.down()
+    with Net() as net, tunnel(net, PEER) as (_, stock):
+        # Port 9 is closed: without this rule its ICMP errors would be an answer.
+        net.b.run("nft", "add table ip silent")
+        net.b.run("nft", "add chain ip silent out { type filter hook output priority 0; }")
+        net.b.run("nft", "add rule ip silent out ip protocol icmp drop")
+        seen = set()
+        with subprocess.Popen(net.a.inside(sys.executable, "-c", FLOW, "10.8.0.2", "300")) as flow:
+            while flow.poll() is None:
+                seen.add(stock.latest_handshake())
+                time.sleep(0.5)
+        print(f"{len(seen - {0})} handshakes")
+        assert 1 <= len(seen - {0}) <= 5
 
 
 @pytest.mark.timeout(400)
 def test_no_ping_is_lost_while_sessions_are_renewed() -> None:
-    with Net() as net:
-        ours, theirs = sides(f"192.0.2.2:{PORT}")
-        shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, PEER)
-        try:
-            stock.up()
-            shore.up()
-            pinger, seen = Pinger(net.a, "10.8.0.2"), set()
-            for _ in range(260):
-                seen.add(stock.latest_handshake())
-                time.sleep(1)
-            pings = pinger.stop()
-            assert pings.lost() == 0
-            assert len(seen - {0}) >= 3
-        finally:
-            shore.down()
-            stock.down()
+    with Net() as net, tunnel(net, PEER) as (_, stock):
+        pinger, seen = Pinger(net.a, "10.8.0.2"), set()
+        for _ in range(260):
+            seen.add(stock.latest_handshake())
+            time.sleep(1)
+        pings = pinger.stop()
+        print(f"{pings.lost()} of {len(pings.sent)} lost over {len(seen - {0})} handshakes")
+        assert pings.lost() == 0
+        assert len(seen - {0}) >= 3

@@ -188,8 +188,29 @@ def test_the_log_says_what_happened_and_why(net: Net, end: ShoreEnd) -> None:
     assert pings(net)
     end.kill()
     wait_until(lambda: "data plane replaced: " in end.log())
-    end.shore("rekey", end.status().peers[0].public_key)
+    assert "there is a new session" in end.shore("rekey", end.status().peers[0].public_key)
     assert "session renewed" in end.log()
+
+
+def test_a_peer_that_does_not_answer_is_code_5(net: Net) -> None:
+    ours, _ = sides("192.0.2.99:1")
+    end = ShoreEnd(net.a, ours)
+    try:
+        end.up()
+        with pytest.raises(LabFailed, match="exited with 5"):
+            end.shore("rekey", end.status().peers[0].public_key)
+    finally:
+        end.down()
+
+
+def test_foreground_stays_and_takes_down_when_it_is_told_to_go(net: Net, end: ShoreEnd) -> None:
+    with end.start("up", str(end.conf), "--foreground") as staying:
+        wait_until(lambda: "wg0" in end.shore("status"))
+        assert pings(net)
+        assert staying.poll() is None
+        staying.terminate()
+        assert staying.wait(10) == 0
+    assert end.shore("status").strip() == "no tunnel is up"
 
 
 def wait_until(true: Callable[[], bool], within: float = 10.0) -> None:

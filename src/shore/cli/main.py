@@ -31,7 +31,8 @@ from shore.model.status import Status, TunnelStatus
 from shore.wire import api
 from shore.wire.wgconf import ConfigError
 
-FAILED, USAGE, NOT_RUNNING, TIMED_OUT = 1, 2, 3, 124
+FAILED, USAGE, NOT_RUNNING, UNREACHABLE, TIMED_OUT = 1, 2, 3, 5, 124
+RENEWED_WITHIN = 10
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -149,7 +150,7 @@ def log(name: str, follow: bool, as_json: bool) -> None:
 @click.argument("peer", metavar="PUBLIC_KEY")
 @click.argument("name", required=False)
 def rekey(peer: str, name: str | None) -> None:
-    """Make a new session with a peer."""
+    """Make a new session with a peer, and wait for it."""
     try:
         key = parse_key(peer)
     except ValueError as error:
@@ -160,7 +161,9 @@ def rekey(peer: str, name: str | None) -> None:
     for tunnel in owners:
         with _one_sentence():
             _check(ask(Runtime(tunnel.name), api.AskRenew(key)))
-        click.echo(f"{tunnel.name}: a new session with {peer} is under way")
+        if not _renewed(tunnel.name, peer):
+            _fail(f"{tunnel.name}: {peer} did not answer within {RENEWED_WITHIN} s", UNREACHABLE)
+        click.echo(f"{tunnel.name}: there is a new session with {peer}")
 
 
 @main.command()
@@ -217,7 +220,11 @@ def _read(conf: str) -> TunnelConfig:
 def _tunnels(name: str | None) -> list[TunnelStatus]:
     """Status of one tunnel, which must run, or of all that do."""
     found = []
-    for tunnel in [name] if name else place.tunnels():
+    try:
+        names = [name] if name else place.tunnels()
+    except PermissionError:
+        _fail("only root may list the tunnels: name one, or run as root", FAILED)
+    for tunnel in names:
         try:
             reply = ask(Runtime(tunnel), api.AskStatus())
         except NotRunning as error:
@@ -229,6 +236,18 @@ def _tunnels(name: str | None) -> list[TunnelStatus]:
         if isinstance(reply, api.StatusReply):
             found.append(reply.tunnel)
     return found
+
+
+def _renewed(name: str, peer: str) -> bool:
+    """Whether a session younger than our question comes in time."""
+    asked = time.monotonic()
+    while time.monotonic() - asked < RENEWED_WITHIN:
+        for tunnel in _tunnels(name):
+            ages = [each.session_age_s for each in tunnel.peers if each.public_key == peer]
+            if any(age is not None and age < time.monotonic() - asked for age in ages):
+                return True
+        time.sleep(0.05)
+    return False
 
 
 def _name(name_or_conf: str) -> str:

@@ -1,9 +1,12 @@
 """Ask a brain: the client's end of the local API."""
 
 import socket
+import time
 
 from shore.io.runtime import Runtime
 from shore.wire import api
+
+RETRY = 0.05
 
 
 class NotRunning(Exception):
@@ -15,6 +18,18 @@ def ask(runtime: Runtime, request: api.Request, *, within: float = 10.0) -> api.
 
     Raises NotRunning, TimeoutError.
     """
+    deadline = time.monotonic() + within
+    while True:
+        answer = _ask_once(runtime, request, within)
+        if answer is not None:
+            return answer
+        # A keeper without a brain is about to have one.
+        if not runtime.is_held("keeper") or time.monotonic() > deadline:
+            raise NotRunning(f"{runtime.name} is not running")
+        time.sleep(RETRY)
+
+
+def _ask_once(runtime: Runtime, request: api.Request, within: float) -> api.Reply | None:
     places = [runtime.brain_socket]
     if isinstance(request, api.AskStatus):
         places.append(runtime.status_socket)
@@ -31,7 +46,7 @@ def ask(runtime: Runtime, request: api.Request, *, within: float = 10.0) -> api.
                 continue
             if answer:
                 return api.reply(answer)
-    raise NotRunning(f"{runtime.name} is not running")
+    return None
 
 
 def _line(stream: socket.socket) -> bytes:

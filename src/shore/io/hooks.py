@@ -1,6 +1,7 @@
 """Run the hooks of wg-quick: root's own shell commands."""
 
 import asyncio
+import os
 
 TOLD = 2000
 
@@ -11,11 +12,14 @@ class HookFailed(Exception):
 
 async def run_hooks(kind: str, commands: tuple[str, ...], name: str) -> None:
     """Run `commands` in order with bash, `%i` replaced. Raises HookFailed at the first that fails."""
+    # Our own way to find modules is no business of theirs.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     for command in commands:
         process = await asyncio.create_subprocess_exec(
             "bash",
             "-c",
             command.replace("%i", name),
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

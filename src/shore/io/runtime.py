@@ -90,9 +90,10 @@ class Runtime:
 
     def is_held(self, what: str) -> bool:
         """Whether the brain or the keeper lives."""
-        if not self.directory.is_dir():
+        try:
+            descriptor = self.hold(what)
+        except (FileNotFoundError, PermissionError):
             return False
-        descriptor = self.hold(what)
         if descriptor is None:
             return True
         os.close(descriptor)
@@ -105,7 +106,7 @@ def root() -> Path:
 
 
 def tunnels() -> list[str]:
-    """Names of the tunnels that have files here."""
+    """Names of the tunnels that have files here. Raises PermissionError where others may not look."""
     try:
         return sorted(entry.name for entry in root().iterdir() if entry.is_dir())
     except FileNotFoundError:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from shore import _native
-from shore.lab.net import Host, LabFailed
+from shore.lab.net import Host, LabFailed, Net
 from shore.model.keys import key_text
 from shore.model.status import Status, TunnelStatus
 
@@ -185,15 +186,25 @@ class ShoreEnd:
 
     def shore(self, *words: str, check: bool = True) -> str:
         """The `shore` command on this end."""
-        command = [sys.executable, "-c", "from shore.cli.main import main; main()", *words]
-        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_UAPI_DIR": "uapi"}
-        environment = {**os.environ, **{name: str(self._directory / path) for name, path in own.items()}}
-        done = subprocess.run(
-            self.host.inside(*command), capture_output=True, text=True, env=environment, check=False
-        )
+        with self.start(*words) as process:
+            output, errors = process.communicate()
+        done = subprocess.CompletedProcess(words, process.returncode, output, errors)
         if check and done.returncode != 0:
             raise LabFailed(f"`shore {' '.join(words)}` exited with {done.returncode}: {done.stderr.strip()}")
         return done.stdout
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        """The `shore` command on this end, not waited for."""
+        command = [sys.executable, "-c", "from shore.cli.main import main; main()", *words]
+        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_UAPI_DIR": "uapi"}
+        environment = {**os.environ, **{name: str(self._directory / path) for name, path in own.items()}}
+        return subprocess.Popen(
+            self.host.inside(*command),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
 
     def status(self) -> TunnelStatus:
         """Its one tunnel."""
@@ -219,6 +230,20 @@ class ShoreEnd:
     def log(self) -> str:
         """What was announced."""
         return self.shore("log", self.name, check=False)
+
+
+@contextlib.contextmanager
+def tunnel(net: Net, peer: str) -> Iterator[tuple[ShoreEnd, StockEnd]]:
+    """Shore at a with b's endpoint, and a stock peer at b that waits to be greeted; both are up."""
+    ours, theirs = sides(f"{net.address_of_b}:{PORT}")
+    shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, peer)
+    try:
+        stock.up()
+        shore.up()
+        yield shore, stock
+    finally:
+        shore.down()
+        stock.down()
 
 
 # Kept, so that nobody complains about processes that are killed by their id.

@@ -86,6 +86,9 @@ class Api:
         return api.Done()
 
     async def _reload(self, request: api.AskReload) -> api.Reply:
+        config = self._brain.node.config
+        if config is not None and config.host_managed != request.config.host_managed:
+            return api.Failed(f"{config.name} is shore-wg's: change it with `wg setconf`")
         async with self._reloading:
             try:
                 await self._brain.reload(request.config)

@@ -1,0 +1,59 @@
+"""Frames of the control socket: whole messages come out however the bytes come in."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shore.model.desired import DesiredState, Interface, Socket
+from shore.model.facts import SessionExpired
+from shore.wire.dataplane import MOST_BODY, Applied, BrokenFrame, Decoder, Desired, Hello, Told, encode
+
+APPLIED = msgspec.msgpack.encode({"type": "applied", "serial": 7})
+FACT = msgspec.msgpack.encode(
+    {"type": "fact", "serial": 1, "at": 2.5, "fact": {"type": "session_expired", "public_key": b"\1" * 32}}
+)
+
+
+def frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + body
+
+
+@given(st.lists(st.integers(1, 40), max_size=10))
+def test_messages_come_out_whole_however_the_stream_is_cut(cuts: list[int]) -> None:
+    stream, decoder, got = frame(APPLIED) + frame(FACT), Decoder(), []
+    for cut in cuts:
+        got += decoder.feed(stream[:cut])
+        stream = stream[cut:]
+    got += decoder.feed(stream)
+    assert got == [Applied(7), Told(1, 2.5, SessionExpired(b"\1" * 32))]
+
+
+def test_what_a_newer_plane_says_is_left_out() -> None:
+    unknown = msgspec.msgpack.encode({"type": "weather", "rain": True})
+    more = msgspec.msgpack.encode({"type": "applied", "serial": 8, "took_ms": 3})
+    assert list(Decoder().feed(frame(unknown) + frame(more))) == [Applied(8)]
+
+
+@pytest.mark.parametrize("stream", [(MOST_BODY + 1).to_bytes(4, "big"), frame(b"\xc1")])
+def test_a_stream_that_is_not_ours_ends(stream: bytes) -> None:
+    with pytest.raises(BrokenFrame):
+        list(Decoder().feed(stream))
+
+
+def test_a_desired_state_is_one_frame_in_the_words_of_the_protocol() -> None:
+    state = DesiredState(Interface(b"\1" * 32, 1420), (Socket(1, 4),), ())
+    sent = encode(Desired(3, 9, ("tun", "socket:1"), state))
+    assert int.from_bytes(sent[:4], "big") == len(sent) - 4
+    assert msgspec.msgpack.decode(sent[4:]) == {
+        "type": "desired",
+        "serial": 3,
+        "seen": 9,
+        "descriptors": ["tun", "socket:1"],
+        "state": {
+            "interface": {"private_key": b"\1" * 32, "mtu": 1420, "offload": True},
+            "sockets": [{"id": 1, "family": 4, "uplink": None}],
+            "peers": [],
+        },
+    }
+    assert msgspec.msgpack.decode(encode(Hello(5))[4:]) == {"type": "hello", "generation": 5, "version": 1}
