@@ -1,12 +1,12 @@
-"""The faults of issue 3, §4, against wireguard-go: one run each, with the targets as limits.
+"""The faults of issue 3, §4, against wireguard-go: with the targets as limits.
 
-`make lab` runs each often enough for a median; a single run here may not be worse than the target.
+The median of three runs may not be worse than the target; where the first run is good, it is the only one.
 """
 
 import pytest
 
 from shore.lab import faults
-from shore.lab.faults import Fault
+from shore.lab.faults import Fault, Outcome
 
 pytestmark = [pytest.mark.lab]
 PEER = "wireguard-go"
@@ -25,7 +25,10 @@ PEER = "wireguard-go"
     ],
 )
 def test_traffic_comes_back_in_time(fault: Fault, most_s: float) -> None:
-    outcome = fault(faults.shore_end, PEER, most_s + 2)
+    def good(outcome: Outcome) -> bool:
+        return outcome.gap_s is not None and outcome.gap_s <= most_s
+
+    outcome = faults.most_of_three(lambda: fault(faults.shore_end, PEER, most_s + 2), good)
     assert outcome is not None
     assert outcome.gap_s is not None, "no reply came again"
     assert outcome.gap_s <= most_s
@@ -40,6 +43,9 @@ def test_traffic_comes_back_in_time(fault: Fault, most_s: float) -> None:
     ],
 )
 def test_nothing_is_lost_at_20_hz(fault: Fault) -> None:
-    outcome = fault(faults.shore_end, PEER, 3)
+    def good(outcome: Outcome) -> bool:
+        return outcome.lost == 0
+
+    outcome = faults.most_of_three(lambda: fault(faults.shore_end, PEER, 3), good)
     assert outcome is not None
     assert (outcome.lost, outcome.note) == (0, "")
