@@ -8,6 +8,7 @@ from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
 from bench.machine import cpu_seconds, hogs, limited, pss_mb
 from bench.pair import SHORE, B, Pair, pair, tcp, udp
+from bench.recovery import recovery
 from shore.lab.ends import ShoreEnd
 from shore.lab.pinger import Pinger, Pings
 
@@ -156,4 +157,5 @@ ROWS: dict[str, Row] = {
     "starved": starved,
     "crowded": crowded,
     "floods": floods,
+    "recovery": recovery,
 }
