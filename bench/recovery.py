@@ -1,4 +1,4 @@
-"""The row of faults: seconds until traffic flows again, and pings lost at 20 Hz, by the median of many runs."""
+"""The row of faults: seconds until traffic flows again, and pings lost at 20 Hz; medians of many runs."""
 
 from bench.figure import Figure, median, most
 from shore.lab import faults

@@ -157,7 +157,8 @@ class NatNet(Net):
     def cut(self) -> None:
         """Drop everything that the router should forward."""
         self.router.run("nft", "add table ip cut")
-        self.router.run("nft", "add chain ip cut all { type filter hook forward priority 0; policy drop; }")
+        chain = "{ type filter hook forward priority 0; policy drop; }"
+        self.router.run("nft", f"add chain ip cut everything {chain}")
 
     def mend(self) -> None:
         """Forward again."""
