@@ -34,7 +34,7 @@ def test_an_idle_tunnel_behind_a_nat_answers_soon_after_an_outage(outage_s: floa
     outcome = faults.long_outage(outage_s)(faults.shore_end, PEER, 10)
     assert outcome is not None
     assert outcome.gap_s is not None
-    print(f"back after {outcome.gap_s:.2f} s")
+    print(f"answered after {outcome.gap_s:.2f} s; {outcome.lost} lost, {outcome.note}")
     assert outcome.gap_s <= 3.0
 
 

@@ -98,7 +98,10 @@ def nat_port_changed_peer_sends(make: MakeEnd, peer: str, patience: float) -> Ou
 
 
 def long_outage(outage_s: float) -> Fault:
-    """Idle behind a NAT, cut off for so long; the NAT forgets; then only the peer pings."""
+    """Idle behind a NAT, cut off for so long; the NAT forgets; then only the peer pings.
+
+    The gap is counted until the first answer.
+    """
 
     def fault(make: MakeEnd, peer: str, patience: float) -> Outcome | None:
         with NatNet() as net:
@@ -112,7 +115,9 @@ def long_outage(outage_s: float) -> Fault:
                 net.mend()
                 restored = time.monotonic()
                 time.sleep(patience)
-                return _outcome(pinger.stop(), restored)
+                pings = pinger.stop()
+                note = f"last loss after {pings.last_loss(restored) or 0:.2f} s"
+                return Outcome(len(pings.sent), pings.lost(), pings.first_reply(restored), note)
             finally:
                 a.down()
                 b.down()

@@ -40,6 +40,16 @@ class Pings(msgspec.Struct, frozen=True):
         limit = self.usual_rtt() + GRACE
         return sum(1 for _, rtt in self.sent if rtt is None or rtt > limit)
 
+    def first_reply(self, since: float) -> float | None:
+        """Seconds from `since` until the first reply; None if there was none."""
+        replies = [at + rtt - since for at, rtt in self.sent if rtt is not None and at + rtt >= since]
+        return min(replies, default=None)
+
+    def last_loss(self, since: float) -> float | None:
+        """Seconds from `since` until the last ping that was lost was sent; None if none was."""
+        limit = self.usual_rtt() + GRACE
+        return max((at - since for at, rtt in self.sent if rtt is None or rtt > limit), default=None)
+
     def gap(self, since: float) -> float | None:
         """Seconds from `since` until replies came again; None if none came.
 
