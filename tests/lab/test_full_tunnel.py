@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shore.lab.ends import PORT, ShoreEnd, Side, StockEnd, sides
-from shore.lab.net import Host, LabFailed, RoutedNet
+from shore.lab.net import Host, LabFailed, RoutedNet, run
 
 pytestmark = [pytest.mark.lab]
 
@@ -117,6 +117,11 @@ def host_state(host: Host) -> str:
     return "\n".join(host.run(*command.split()) for command in (*shown, *more))
 
 
+def processes(host: Host) -> set[str]:
+    time.sleep(0.5)
+    return set(run("ip", "netns", "pids", host.namespace).split())
+
+
 def kill_all(end: ShoreEnd) -> None:
     for process in (end.keeper_pid(), *end.pids()):
         os.kill(process, signal.SIGKILL)
@@ -213,8 +218,10 @@ def test_there_is_room_for_one(net: RoutedNet, everything: Everything) -> None:
     )
     try:
         end.up()
+        before = processes(net.a)
         with pytest.raises(LabFailed, match="another full tunnel"):
             other.up()
+        assert processes(net.a) <= before
         assert answers(net.a, "8.8.8.8")
     finally:
         other.down()

@@ -71,6 +71,8 @@ class Brain:
         self._alarm: asyncio.TimerHandle | None = None
         self._failure: str | None = None
         self._in_force = asyncio.Event()
+        self._plane_starts = asyncio.Lock()
+        self._leaving = False
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
         for work in (self._pushes.run(), self._plans.run()):
@@ -193,6 +195,7 @@ class Brain:
     async def tear_down(self) -> None:
         """Leave nothing behind. Raises HookFailed after everything else is done."""
         config = self.node.config
+        self._leaving = True
         self._runtime.forget_running()
         try:
             if config is not None:
@@ -249,7 +252,7 @@ class Brain:
         self._in_force.set()
 
     def _mirror(self) -> None:
-        if self.node.config is not None:
+        if self.node.config is not None and not self._leaving:
             port = self.node.listen_port or self._port
             plane = None if self.plane is None else identify(self.plane.pid)
             self._runtime.write_running(Running(self.node.config, port, self._confirm_by, plane))
@@ -257,6 +260,12 @@ class Brain:
     # The data plane.
 
     async def _start_plane(self) -> None:
+        # Whoever takes the tunnel down waits for this: a plane half started would be nobody's.
+        async with self._plane_starts:
+            if not self._leaving:
+                await self._start_one_plane()
+
+    async def _start_one_plane(self) -> None:
         started = time.monotonic()
         try:
             plane = await DataPlane.start(
@@ -295,7 +304,8 @@ class Brain:
                 self._keep_socket(int(name.partition(":")[2]), socket.socket(fileno=descriptor))
 
     async def _stop_plane(self) -> None:
-        plane, self.plane = self.plane, None
+        async with self._plane_starts:
+            plane, self.plane = self.plane, None
         if plane is None:
             return
         plane.stop()
