@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the tunnel is not running, 5 t
 124 it took too long.
 """
 
-import base64
 import json
 import os
 import signal
@@ -204,7 +203,7 @@ def pubkey() -> None:
         key = parse_key(sys.stdin.read().strip())
     except ValueError as error:
         _fail(f"stdin: {error}", USAGE)
-    click.echo(base64.b64encode(_native.public_key(key)).decode())
+    click.echo(key_text(_native.public_key(key)))
 
 
 def _read(conf: str) -> TunnelConfig:

@@ -14,8 +14,6 @@ Invariants: an explicit listen port is never moved. A plane is replaced for sile
 in ten minutes. `status` says connected only from counters that are fresh.
 """
 
-from collections import deque
-
 from shore.core import timers
 from shore.core.actions import (
     Action,
@@ -71,13 +69,12 @@ from shore.model.facts import (
 from shore.model.host import HostPlan
 from shore.model.links import Link
 
-HISTORY = 1000
 # EBADFD: what a TUN descriptor says once its device is gone.
 DEVICE_DELETED = 77
 
 
 class Node:
-    """One tunnel's decisions. Read `config`, `peers`, `plane` and `history`; change by events only."""
+    """One tunnel's decisions. Read `config`, `plan`, `peers` and `plane`; change by events only."""
 
     def __init__(self) -> None:
         self.config: TunnelConfig | None = None
@@ -87,12 +84,11 @@ class Node:
         self.answer: PlaneAnswered | None = None
         self.counters: tuple[PeerCounters, ...] = ()
         self.counters_at = float("-inf")
-        self.history: deque[tuple[float, Announce]] = deque(maxlen=HISTORY)
         self._names = Names()
         self._sockets: dict[int, Socket] = {}
         self._opening = False
         self._pushed: DesiredState | None = None
-        self._plan: HostPlan | None = None
+        self.plan: HostPlan | None = None
         self._planned: HostPlan | None = None
         self._mark: int | None = None
         self._mtu: int | None = None
@@ -144,7 +140,7 @@ class Node:
                 self._adopt_extra(event)
             case SocketsFailed():
                 self._opening = False
-                self._announce("sockets not opened", event.reason, now)
+                self._announce("sockets not opened", event.reason)
             case PlaneStarted():
                 self._plane_started(event, now)
             case PlaneLost():
@@ -153,7 +149,7 @@ class Node:
                 self._answered(event, now)
             case QuestionUnanswered():
                 if self.plane.unanswered(event.lag_s):
-                    self._replace_plane("it stopped answering", now)
+                    self._replace_plane("it stopped answering")
             case FactTold():
                 self._seen = max(self._seen, event.serial)
                 self._learn(event.fact, now)
@@ -161,14 +157,14 @@ class Node:
                 self._links_changed(event.links, now)
             case Resumed():
                 self._names.forget_waits(now)
-                self._renew_all(f"the machine slept for {event.slept_s:.0f} s", now)
+                self._renew_all(f"the machine slept for {event.slept_s:.0f} s")
             case NameResolved():
                 self._resolved(event, now)
             case NameFailed():
                 if self._names.failed(event.host, now):
-                    self._announce(f"{event.host} does not resolve", event.reason, now)
+                    self._announce(f"{event.host} does not resolve", event.reason)
             case RenewAsked():
-                self._renew(event.public_key, "asked for", now)
+                self._renew(event.public_key, "asked for")
             case DeviceMtuChanged():
                 self._mtu = event.mtu
             case DeviceGone():
@@ -180,7 +176,7 @@ class Node:
 
     def _configure(self, config: TunnelConfig, now: float) -> None:
         previous, self.config = self.config, config
-        self._plan = host_plan(config) if config.host_managed else None
+        self.plan = host_plan(config) if config.host_managed else None
         wanted = {peer.public_key: peer for peer in config.peers}
         for key in self.peers.keys() - wanted.keys():
             self._forget(self.peers.pop(key))
@@ -257,14 +253,14 @@ class Node:
                 peer.renew += 1
 
     def _plane_lost(self, reason: str, now: float) -> None:
-        self._announce("data plane replaced", reason, now)
+        self._announce("data plane replaced", reason)
         self.plane.lost(now)
         self._pushed = None
         self.counters_at = float("-inf")
 
-    def _replace_plane(self, why: str, now: float) -> None:
+    def _replace_plane(self, why: str) -> None:
         self._do(KillPlane(why))
-        self._announce("data plane stopped", why, now)
+        self._announce("data plane stopped", why)
 
     # What the plane and the world tell.
 
@@ -279,7 +275,7 @@ class Node:
             case SessionEstablished():
                 peer = self.peers.get(fact.public_key)
                 if peer is not None and peer.recovered(now):
-                    self._announce("peer reached again", "a handshake was answered", now, fact.public_key)
+                    self._announce("peer reached again", "a handshake was answered", fact.public_key)
             case Roamed():
                 if fact.public_key in self.peers:
                     self.peers[fact.public_key].roamed = (fact.socket, fact.remote)
@@ -303,7 +299,7 @@ class Node:
                 family = 6 if peer.roamed and peer.roamed[1].startswith("[") else 4
                 self._do(OpenExtraSocket(fact.public_key, family, self._mark or 0))
             if rung == "unreachable":
-                self._announce("peer unreachable", f"no answer for {fact.for_s:.0f} s", now, fact.public_key)
+                self._announce("peer unreachable", f"no answer for {fact.for_s:.0f} s", fact.public_key)
         self._names.hurry(peer.names(), now)
         self._climb_as_node(now)
 
@@ -316,23 +312,23 @@ class Node:
         silent = min((peer.silent_s for peer in alive), default=0.0)
         if silent >= timers.REPLACE_AFTER and now - self._replaced_at >= timers.REPLACE_INTERVAL:
             self._replaced_at = now
-            self._replace_plane("every peer is silent", now)
+            self._replace_plane("every peer is silent")
         elif silent >= timers.REBIND_AFTER and now - self._rebound_at >= timers.REPLACE_INTERVAL:
             self._rebind("every peer is silent", now)
 
     def _losing(self, fact: Losing, now: float) -> None:
         if fact.for_s >= timers.LOSING_REPLACE and now - self._replaced_at >= timers.REPLACE_INTERVAL:
             self._replaced_at = now
-            self._replace_plane(f"it loses packets ({fact.reason})", now)
+            self._replace_plane(f"it loses packets ({fact.reason})")
         elif fact.for_s >= timers.LOSING_REBIND:
             if fact.reason in ("send_error", "send_queue"):
                 self._rebind(f"packets are lost ({fact.reason})", now)
             elif fact.public_key is not None:
-                self._renew(fact.public_key, f"packets are lost ({fact.reason})", now)
+                self._renew(fact.public_key, f"packets are lost ({fact.reason})")
 
     def _rebind(self, why: str, now: float) -> None:
         if now - self._rebound_at >= timers.REBIND_INTERVAL:
-            self._announce("sockets reopened", why, now)
+            self._announce("sockets reopened", why)
             self._open_sockets(self.listen_port, why, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
@@ -344,7 +340,7 @@ class Node:
             # What is on the same wire may go past it.
             self._planned = None
         if any(link.up and link.addresses for link in links):
-            self._renew_all("the underlay changed", now)
+            self._renew_all("the underlay changed")
 
     def _resolved(self, event: NameResolved, now: float) -> None:
         if not self._names.resolved(event.host, event.addresses, now):
@@ -352,22 +348,22 @@ class Node:
         for key, peer in self.peers.items():
             if event.host in peer.names():
                 peer.roamed = None if peer.silent_s > 0 else peer.roamed
-                self._renew(key, f"{event.host} resolved anew", now)
+                self._renew(key, f"{event.host} resolved anew")
 
     def _use_names(self, now: float) -> None:
         hosts = [peer.names() for peer in self.peers.values()]
         self._names.use(set[str]().union(*hosts), now)
 
-    def _renew(self, public_key: bytes, why: str, now: float) -> None:
+    def _renew(self, public_key: bytes, why: str) -> None:
         peer = self.peers.get(public_key)
         if peer is not None:
             peer.renew += 1
-            self._announce("session renewed", why, now, public_key)
+            self._announce("session renewed", why, public_key)
 
-    def _renew_all(self, why: str, now: float) -> None:
+    def _renew_all(self, why: str) -> None:
         for peer in self.peers.values():
             peer.renew += 1
-        self._announce("all sessions renewed", why, now)
+        self._announce("all sessions renewed", why)
 
     # What follows.
 
@@ -380,17 +376,15 @@ class Node:
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
             self._pushed = desired
             self._do(Push(desired, self._seen))
-        if self._plan is not None and self._plan != self._planned:
-            self._planned = self._plan
-            self._do(ApplyHost(self._plan))
+        if self.plan is not None and self.plan != self._planned:
+            self._planned = self.plan
+            self._do(ApplyHost(self.plan))
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)
 
-    def _announce(self, what: str, why: str, now: float, public_key: bytes | None = None) -> None:
-        announcement = Announce(what, why, public_key)
-        self.history.append((now, announcement))
-        self._do(announcement)
+    def _announce(self, what: str, why: str, public_key: bytes | None = None) -> None:
+        self._do(Announce(what, why, public_key))
 
 
 def underlay(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:

@@ -3,11 +3,10 @@
 import ipaddress
 
 from shore.model.config import TunnelConfig
-from shore.model.host import FullTunnel, HostPlan, Route
+from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan, Route
 
 DEFAULT_MTU = 1420
 LEAST_MTU = 1280
-MAIN_TABLE = 254
 FULL_TUNNEL_TABLE = 51820
 
 

@@ -1,11 +1,10 @@
 """What `status` says, from the heart's knowledge and the plane's last counters."""
 
-import base64
-
 from shore.core import timers
 from shore.core.node import Node
 from shore.core.reconcile import fwmark_of, mtu_of
 from shore.model.facts import PeerCounters
+from shore.model.keys import key_text
 from shore.model.status import PeerStatus, TunnelState, TunnelStatus
 
 
@@ -22,7 +21,7 @@ def tunnel_status(
     return TunnelStatus(
         name=config.name,
         state=state,
-        public_key=_text(public_key) if public_key else None,
+        public_key=key_text(public_key) if public_key else None,
         listen_port=node.listen_port,
         fwmark=fwmark_of(config),
         mtu=mtu_of(config),
@@ -40,7 +39,7 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) ->
     record = node.peers[key]
     keepalive_s, reason = record.keepalive()
     return PeerStatus(
-        public_key=_text(key),
+        public_key=key_text(key),
         endpoint=counters.endpoint if counters else None,
         connected=bool(fresh and counters and counters.connected),
         last_received_age_s=counters.last_received_age_s if counters else None,
@@ -55,7 +54,3 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) ->
         drops=counters.drops if counters else {},
         recovery=record.recovery,
     )
-
-
-def _text(key: bytes) -> str:
-    return base64.b64encode(key).decode()

@@ -5,15 +5,15 @@ events is one change and a lost event (ENOBUFS) costs nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from pyroute2 import AsyncIPRoute
 
 from shore.io.tun import GROUP
+from shore.model.host import MAIN_TABLE
 from shore.model.links import Link
 
 SETTLE = 0.03
-MAIN_TABLE = 254
 UNIVERSE = 0
 FAMILIES = {2: 4, 10: 6}
 
@@ -63,13 +63,8 @@ async def watch_links(tell: Callable[[tuple[Link, ...]], None]) -> None:
 async def _listen(events: AsyncIPRoute, moved: asyncio.Event) -> None:
     while True:
         try:
-            async for _ in _batch(events):
+            async for _ in events.get():
                 moved.set()
         except OSError:
             moved.set()
             await asyncio.sleep(SETTLE)
-
-
-async def _batch(events: AsyncIPRoute) -> AsyncIterator[object]:
-    async for message in events.get():
-        yield message

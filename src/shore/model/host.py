@@ -2,13 +2,15 @@
 
 import msgspec
 
+MAIN_TABLE = 254
+
 
 class Route(msgspec.Struct, frozen=True):
     """One route through the device, with its own MTU in bytes."""
 
     prefix: str
     mtu: int | None = None
-    table: int = 254
+    table: int = MAIN_TABLE
 
 
 class FullTunnel(msgspec.Struct, frozen=True):

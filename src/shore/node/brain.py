@@ -17,7 +17,7 @@ from shore import _native
 from shore.core import actions as do
 from shore.core import events
 from shore.core.node import Node
-from shore.core.reconcile import host_plan, uncovered_family
+from shore.core.reconcile import uncovered_family
 from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
@@ -364,8 +364,7 @@ class Brain:
             self.tell(events.NameResolved(name, addresses))
 
     async def _addresses(self, name: str) -> tuple[str, ...]:
-        config = self.node.config
-        full = None if config is None else host_plan(config).full_tunnel
+        full = None if self.node.plan is None else self.node.plan.full_tunnel
         if full is None:
             return await resolve(name)
         return await resolve_marked(name, host.servers_before(), full.fwmark)

@@ -1,12 +1,12 @@
 """The tunnel's log: one JSON line for each announcement, kept in two files of at most 1 MiB."""
 
-import base64
 import time
 from pathlib import Path
 
 import msgspec
 
 from shore.core.actions import Announce
+from shore.model.keys import key_text
 
 LARGEST = 1 << 20
 
@@ -28,7 +28,7 @@ class Journal:
 
     def announce(self, said: Announce) -> None:
         """Write one line."""
-        peer = None if said.public_key is None else base64.b64encode(said.public_key).decode()
+        peer = None if said.public_key is None else key_text(said.public_key)
         line = msgspec.json.encode(Entry(round(time.time(), 3), said.what, said.why, peer)) + b"\n"
         try:
             with self._path.open("ab") as file:

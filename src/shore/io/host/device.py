@@ -11,12 +11,11 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from shore.model.host import HostPlan, Route
+from shore.model.host import MAIN_TABLE, HostPlan, Route
 
 ROUTE_PROTOCOL = 83
 NO_PREFIX_ROUTE = 0x200
 FAMILIES = {4: 2, 6: 10}
-MAIN_TABLE = 254
 
 
 class HostFailed(Exception):

@@ -21,7 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from shore.io.host.device import FAMILIES, ROUTE_PROTOCOL, HostFailed
 from shore.io.host.incoming import Connection, incoming_connections
-from shore.model.host import FullTunnel, HostPlan
+from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan
 
 BYPASS_PRIORITY, TUNNEL_PRIORITY = 32000, 32001
 INVERT = 0x2
@@ -107,15 +107,9 @@ async def _rules(netlink: AsyncIPRoute, version: int, full: FullTunnel) -> None:
 async def _sync_bypass(netlink: AsyncIPRoute, version: int, own: int, table: int) -> None:
     """Make the table hold exactly the on-link prefixes of the other devices."""
     family = FAMILIES[version]
-    wanted = {
-        (route.get("dst"), route["dst_len"], route.get("oif"))
-        async for route in await netlink.get_routes(family=family, table=254)
-        if _is_on_link(route, version, own)
-    }
-    present = {
-        (route.get("dst"), route["dst_len"], route.get("oif"))
-        async for route in await netlink.get_routes(family=family, table=table)
-    }
+    main = [route async for route in await netlink.get_routes(family=family, table=MAIN_TABLE)]
+    wanted = {_place(route) for route in main if _is_on_link(route, version, own)}
+    present = {_place(route) async for route in await netlink.get_routes(family=family, table=table)}
     for do, routes in (("del", present - wanted), ("add", wanted - present)):
         for destination, length, index in routes:
             await netlink.route(
@@ -127,6 +121,10 @@ async def _sync_bypass(netlink: AsyncIPRoute, version: int, own: int, table: int
                 proto=ROUTE_PROTOCOL,
                 scope=LINK_SCOPE if version == 4 else 0,
             )
+
+
+def _place(route: Any) -> tuple[str, int, int]:
+    return route.get("dst"), route["dst_len"], route.get("oif")
 
 
 def _is_on_link(route: Any, version: int, own: int) -> bool:

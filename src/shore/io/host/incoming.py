@@ -1,10 +1,12 @@
 """TCP connections that others opened to us: those of ports that somebody listens on."""
 
 import ipaddress
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+FILES = {4: "tcp", 6: "tcp6"}
 ESTABLISHED, LISTEN = "01", "0A"
 
 
@@ -20,10 +22,10 @@ class Connection(msgspec.Struct, frozen=True):
 
 def incoming_connections() -> list[Connection]:
     """Those that are open now, in our network namespace; loopback is left out."""
+    tables = {version: Path(f"/proc/self/net/{file}").read_text() for version, file in FILES.items()}
+    listening = _listening(tables.values())
     return [
-        connection
-        for version, file in ((4, "tcp"), (6, "tcp6"))
-        for connection in parse(Path(f"/proc/self/net/{file}").read_text(), version, _listening())
+        connection for version, table in tables.items() for connection in parse(table, version, listening)
     ]
 
 
@@ -40,8 +42,7 @@ def parse(table: str, version: int, listening: set[int]) -> list[Connection]:
     return found
 
 
-def _listening() -> set[int]:
-    tables = (Path(f"/proc/self/net/{file}").read_text() for file in ("tcp", "tcp6"))
+def _listening(tables: Iterable[str]) -> set[int]:
     return {_place(fields[1])[1] for table in tables for fields in _rows(table) if fields[3] == LISTEN}
 
 
