@@ -9,8 +9,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
 import click
@@ -55,8 +53,10 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
     config = _read(conf)
     confirm_s = None if confirm is None else _seconds(confirm)
     runtime = Runtime(config.name)
-    with _one_sentence():
-        keeper, notes = start(runtime, api.Start(config, confirm_s), lambda line: click.echo(line, err=True))
+    try:
+        keeper, notes = start(runtime, api.Start(config, confirm_s))
+    except NotStarted as error:
+        _fail(str(error), FAILED)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"{config.name} is up: `shore status {config.name}` says whether its peers answer")
@@ -70,11 +70,9 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
 @click.argument("name", metavar="NAME|CONF")
 def down(name: str) -> None:
     """Take a tunnel down and leave nothing behind."""
-    runtime = Runtime(_name(name))
-    with _one_sentence():
-        reply = ask(runtime, api.AskDown(), within=60)
-    _check(reply)
-    click.echo(f"{runtime.name} is down")
+    tunnel = _name(name)
+    _obtain(tunnel, api.AskDown(), within=60)
+    click.echo(f"{tunnel} is down")
 
 
 @main.command()
@@ -82,9 +80,7 @@ def down(name: str) -> None:
 def reload(conf: str) -> None:
     """Read CONF again; peers that did not change keep their sessions."""
     config = _read(conf)
-    with _one_sentence():
-        reply = ask(Runtime(config.name), api.AskReload(config), within=30)
-    _check(reply)
+    _obtain(config.name, api.AskReload(config), within=30)
     click.echo(f"{config.name} is reloaded")
 
 
@@ -158,8 +154,7 @@ def rekey(peer: str, name: str | None) -> None:
     if not owners:
         _fail(f"no tunnel has the peer {peer}: see `shore status`", FAILED)
     for tunnel in owners:
-        with _one_sentence():
-            _check(ask(Runtime(tunnel.name), api.AskRenew(key)))
+        _obtain(tunnel.name, api.AskRenew(key))
         if not _renewed(tunnel.name, peer):
             _fail(f"{tunnel.name}: {peer} did not answer within {RENEWED_WITHIN} s", UNREACHABLE)
         click.echo(f"{tunnel.name}: there is a new session with {peer}")
@@ -169,8 +164,7 @@ def rekey(peer: str, name: str | None) -> None:
 @click.argument("name")
 def confirm(name: str) -> None:
     """Keep a tunnel that was brought up with --confirm."""
-    with _one_sentence():
-        _check(ask(Runtime(name), api.AskConfirm()))
+    _obtain(name, api.AskConfirm())
     click.echo(f"{name} stays up")
 
 
@@ -265,21 +259,16 @@ def _seconds(written: str) -> float:
     return float(int(number) * UNITS[unit])
 
 
-def _check(reply: api.Reply) -> None:
-    if isinstance(reply, api.Failed):
-        _fail(reply.reason, FAILED)
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
+def _obtain(name: str, request: api.Request, *, within: float = 10.0) -> None:
+    """Have a brain do something, or end with one sentence."""
     try:
-        yield
-    except NotStarted as error:
-        _fail(str(error), FAILED)
+        reply = ask(Runtime(name), request, within=within)
     except NotRunning as error:
         _fail(f"{error}: see `shore status`", NOT_RUNNING)
     except TimeoutError as error:
         _fail(str(error), TIMED_OUT)
+    if isinstance(reply, api.Failed):
+        _fail(reply.reason, FAILED)
 
 
 def _fail(reason: str, code: int) -> NoReturn:

@@ -31,7 +31,7 @@ def main(name: str, foreground: bool) -> None:
     runtime = Runtime(name)
     request = api.Start(TunnelConfig(name, None, host_managed=False))
     try:
-        keeper, _ = start(runtime, request, lambda line: click.echo(line, err=True))
+        keeper, _ = start(runtime, request)
     except NotStarted as error:
         click.echo(f"shore-wg: {error}", err=True)
         sys.exit(1)

@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import msgspec
 
 from shore.io.api import NotRunning, ask
+from shore.io.process import start_keeper
 from shore.io.runtime import Runtime
 from shore.io.tun import has_device
 from shore.wire import api
@@ -23,9 +23,7 @@ class NotStarted(Exception):
     """Why the tunnel is not up; nothing was left behind."""
 
 
-def start(
-    runtime: Runtime, request: api.Start, told: Callable[[str], None]
-) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
+def start(runtime: Runtime, request: api.Start) -> tuple[subprocess.Popen[bytes], tuple[str, ...]]:
     """Start keeper and brain; return when the tunnel is configured, with the keeper and its notes.
 
     The configuration goes through a pipe: no secret is in argv or the environment. Raises NotStarted.
@@ -45,16 +43,7 @@ def start(
         "SHORE_ANSWER_FD": str(answer_writer),
     }
     with runtime.errors.open("ab") as errors:
-        keeper = subprocess.Popen(
-            [sys.executable, "-S", "-m", "shore.node.keeper", runtime.name],
-            env=environment,
-            pass_fds=[start_reader, answer_writer],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
-        )
+        keeper = start_keeper(runtime.name, environment, (start_reader, answer_writer), errors)
     os.close(start_reader)
     os.close(answer_writer)
     with os.fdopen(start_writer, "wb") as given:
@@ -62,8 +51,6 @@ def start(
     with os.fdopen(answer_reader, "rb") as answers:
         for line in answers:
             match api.start_reply(line):
-                case api.Progress(text):
-                    told(text)
                 case api.NotStarted(reason):
                     raise NotStarted(reason)
                 case api.Started(notes):

@@ -2,7 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -12,6 +16,22 @@ class Process(msgspec.Struct, frozen=True):
 
     pid: int
     started: int
+
+
+def start_keeper(
+    name: str, environment: dict[str, str], descriptors: Iterable[int], errors: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a tunnel's keeper, to survive us. What it prints goes to `errors`, else where ours goes."""
+    return subprocess.Popen(
+        [sys.executable, "-S", "-m", "shore.node.keeper", name],
+        env=environment,
+        pass_fds=tuple(descriptors),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=errors,
+        stderr=errors,
+        start_new_session=True,
+    )
 
 
 def identify(pid: int) -> Process | None:

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import os
 import subprocess
-import sys
 
+from shore.io.process import start_keeper
 from shore.io.runtime import Runtime
 
 ALIVE_EVERY = 1.0
@@ -50,20 +50,6 @@ class Supervision:
         self._child = start_keeper(self._runtime.name, environment, (reader,))
         self._keeper = self._child.pid
         os.close(reader)
-
-
-def start_keeper(
-    name: str, environment: dict[str, str], descriptors: tuple[int, ...]
-) -> subprocess.Popen[bytes]:
-    """Start a keeper that survives us."""
-    return subprocess.Popen(
-        [sys.executable, "-S", "-m", "shore.node.keeper", name],
-        env=environment,
-        pass_fds=descriptors,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 async def _ended(pid: int) -> None:

@@ -74,12 +74,6 @@ class Start(msgspec.Struct, frozen=True):
     confirm_s: float | None = None
 
 
-class Progress(msgspec.Struct, frozen=True, tag_field="is", tag="progress"):
-    """What the first brain is about to do."""
-
-    text: str
-
-
 class Started(msgspec.Struct, frozen=True, tag_field="is", tag="started"):
     """The tunnel is configured and its processes run."""
 
@@ -92,7 +86,7 @@ class NotStarted(msgspec.Struct, frozen=True, tag_field="is", tag="not_started")
     reason: str
 
 
-StartReply = Progress | Started | NotStarted
+StartReply = Started | NotStarted
 _start_replies: msgspec.json.Decoder[StartReply] = msgspec.json.Decoder(StartReply)
 
 
