@@ -1,19 +1,18 @@
 """The row of floods: what 30,000 datagrams a second from a stranger cost a tunnel."""
 
 import contextlib
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
 from bench.figure import Figure, least, median, most
-from bench.pair import B
+from bench.pair import A, B, tcp
 from shore import _native
 from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
-from shore.lab.net import RoutedNet
+from shore.lab.net import RoutedNet, until
 from shore.lab.pinger import Pinger
 from shore.model.keys import key_text
 
@@ -48,8 +47,8 @@ def _flood(kind: str, rounds: int, seconds: int) -> list[Figure]:
                 stock.up()
                 shore.conf.write_text(shore.conf.read_text() + entry)
                 shore.up()
-                _until(lambda: _answers(net, B))
-                quiet = _tcp(net, seconds)
+                until(lambda: net.a.reaches(B, within_s=1), 30)
+                quiet = tcp(net, seconds).bps
                 net.router.run("nft", "-f", "-", stdin=COUNTERS)
                 flooded = time.monotonic()
                 with _running(net, kind, key_text(_native.public_key(ours.private_key))):
@@ -57,13 +56,13 @@ def _flood(kind: str, rounds: int, seconds: int) -> list[Figure]:
                     pinger = Pinger(net.a, B)
                     began = time.monotonic()
                     newcomer.up()
-                    joins.append(_until(lambda: _hears(net)) - began)
+                    joins.append(until(lambda: net.router.reaches(A, within_s=1), 30) - began)
                     before = time.time()
                     shore.shore("rekey", key_text(ours.peer_key))
                     time.sleep(2)
                     renewed &= stock.latest_handshake() >= before - 1
                     lost += pinger.stop().lost()
-                    shares.append(_tcp(net, seconds) / quiet)
+                    shares.append(tcp(net, seconds).bps / quiet)
                 flooded = time.monotonic() - flooded
                 asked, answered = _counted(net)
                 ratio = max(ratio, answered / asked)
@@ -90,29 +89,6 @@ def _newcomer(net: RoutedNet, shore: ShoreEnd) -> tuple[StockEnd, str]:
     side = msgspec.structs.replace(side, address="10.8.0.3", peer_key=us)
     public = key_text(_native.public_key(side.private_key))
     return StockEnd(net.router, side, "wireguard"), f"[Peer]\nPublicKey = {public}\nAllowedIPs = 10.8.0.3\n"
-
-
-def _answers(net: RoutedNet, address: str) -> bool:
-    return " 1 received" in net.a.run("ping", "-c", "1", "-W", "1", address, check=False)
-
-
-def _hears(net: RoutedNet) -> bool:
-    return " 1 received" in net.router.run("ping", "-c", "1", "-W", "1", "10.8.0.1", check=False)
-
-
-def _until(true: Callable[[], bool]) -> float:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-    return time.monotonic()
-
-
-def _tcp(net: RoutedNet, seconds: int) -> float:
-    with subprocess.Popen(net.b.inside("iperf3", "-s", "-1", "-B", B), stdout=subprocess.DEVNULL) as server:
-        time.sleep(0.3)
-        said = net.a.run("iperf3", "-c", B, "-C", "cubic", "-t", str(seconds), "-J")
-        server.wait()
-    return float(json.loads(said)["end"]["sum_received"]["bits_per_second"])
 
 
 @contextlib.contextmanager

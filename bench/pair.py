@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
-from shore.lab.net import Net
+from shore.lab.net import Net, until
 
 SHORE = "shore"
 A, B = "10.8.0.1", "10.8.0.2"
@@ -21,7 +21,6 @@ class Pair:
     def __init__(self, net: Net, make: str, extra: str = "") -> None:
         ours, theirs = sides(f"{net.address_of_b}:{PORT}")
         self.net = net
-        self.make = make
         self.a: ShoreEnd | StockEnd
         self.b: ShoreEnd | StockEnd
         if make == SHORE:
@@ -42,9 +41,7 @@ def pair(make: str, extra: str = "") -> Iterator[Pair]:
         try:
             made.b.up()
             made.a.up()
-            deadline = time.monotonic() + 20
-            while " 1 received" not in net.a.run("ping", "-c", "1", "-W", "1", B, check=False):
-                assert time.monotonic() < deadline, f"{make}: no ping came through"
+            until(lambda: net.a.reaches(B, within_s=1), 20)
             yield made
         finally:
             made.a.down()
@@ -61,10 +58,10 @@ class Load(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def iperf_server(pair: Pair) -> Iterator[None]:
+def iperf_server(net: Net) -> Iterator[None]:
     """An iperf3 server at b, for one run."""
     server = subprocess.Popen(
-        pair.net.b.inside("iperf3", "-s", "-1", "-B", B), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        net.b.inside("iperf3", "-s", "-1", "-B", B), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     time.sleep(0.3)
     try:
@@ -74,20 +71,20 @@ def iperf_server(pair: Pair) -> Iterator[None]:
         server.wait()
 
 
-def tcp(pair: Pair, seconds: int) -> Load:
+def tcp(net: Net, seconds: int) -> Load:
     """One TCP stream from a to b with cubic."""
-    with iperf_server(pair):
+    with iperf_server(net):
         words = ["iperf3", "-c", B, "-C", "cubic", "-t", str(seconds), "-J"]
-        end = json.loads(pair.net.a.run(*words))["end"]
+        end = json.loads(net.a.run(*words))["end"]
     received = end["sum_received"]
     return Load(received["bits_per_second"], received["bytes"], 0.0, end["sum_sent"]["retransmits"])
 
 
-def udp(pair: Pair, seconds: int, rate: str) -> Load:
+def udp(net: Net, seconds: int, rate: str) -> Load:
     """Datagrams of 1,200 bytes from a to b at a rate (`1G`; `0` is unlimited)."""
-    with iperf_server(pair):
+    with iperf_server(net):
         words = ["iperf3", "-c", B, "-u", "-b", rate, "-l", "1200", "-t", str(seconds), "-J"]
-        end = json.loads(pair.net.a.run(*words))["end"]
+        end = json.loads(net.a.run(*words))["end"]
     total = end["sum"]
     lost = total["lost_packets"] / max(total["packets"], 1)
     return Load(total["packets"] * (1 - lost) * 1200 * 8 / total["seconds"], total["bytes"], lost)

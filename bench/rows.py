@@ -29,7 +29,7 @@ def throughput(rounds: int, seconds: int) -> list[Figure]:
             for make, made in pairs.items():
                 pinger = Pinger(made.net.a, B, rate=100)
                 before = cpu_seconds(made.pids())
-                load = tcp(made, seconds)
+                load = tcp(made.net, seconds)
                 speed[make].append(load.bps / 1e9)
                 cost[make].append((cpu_seconds(made.pids()) - before) / (load.bytes / 1e9))
                 ping[make].append(percentile(pinger.stop(), 0.99))
@@ -70,7 +70,7 @@ def without_realtime(rounds: int, seconds: int) -> list[Figure]:
     with pair(SHORE, NOT_REALTIME) as made:
         for _ in range(rounds):
             pinger = Pinger(made.net.a, B, rate=100)
-            tcp(made, seconds)
+            tcp(made.net, seconds)
             p99.append(percentile(pinger.stop(), 0.99))
     return [most("tcp without SCHED_RR", "Shore ping p99 under load, ms", median(p99), 5, each=p99)]
 
@@ -84,7 +84,7 @@ def datagrams(rounds: int, seconds: int) -> list[Figure]:
             pairs = {make: stack.enter_context(pair(make)) for make in (SHORE, CURRENT)}
             for _ in range(rounds):
                 for make, made in pairs.items():
-                    got.setdefault(make, []).append(udp(made, seconds, rate).bps / 1e9)
+                    got.setdefault(make, []).append(udp(made.net, seconds, rate).bps / 1e9)
         what = "unlimited" if rate == "0" else "at 1 Gb/s"
         figures.append(least("udp", f"Shore Gb/s delivered, {what}", median(got[SHORE]), target, each=got))
         figures.append(Figure("udp", f"current wireguard-go Gb/s, {what}", round(median(got[CURRENT]), 3)))
@@ -122,7 +122,7 @@ def starved(rounds: int, seconds: int) -> list[Figure]:
     for _ in range(rounds):
         with pair(SHORE, NOT_REALTIME) as made, limited(made.a.pids(), 0.2), limited(made.b.pids(), 0.2):
             pinger = Pinger(made.net.a, B)
-            load = udp(made, seconds, "100M")
+            load = udp(made.net, seconds, "100M")
             pings = pinger.stop()
             lost += pings.lost()
             p99.append(percentile(pings, 0.99))

@@ -8,7 +8,7 @@ import pytest
 
 from shore import _native
 from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides, tunnel
-from shore.lab.net import Host, LabFailed, Net
+from shore.lab.net import LabFailed, Net
 from shore.model.keys import key_text
 
 pytestmark = [pytest.mark.lab]
@@ -21,11 +21,6 @@ PEERS = [
 ]
 
 
-def answers(host: Host, address: str, *more: str) -> bool:
-    words = ("ping", "-c", "5", "-i", "0.2", "-W", "2", *more, address)
-    return " 0% packet loss" in host.run(*words, check=False)
-
-
 @pytest.fixture
 def net() -> Iterator[Net]:
     with Net() as made:
@@ -34,7 +29,7 @@ def net() -> Iterator[Net]:
 
 @pytest.fixture
 def pair(net: Net) -> Iterator[tuple[ShoreEnd, StockEnd]]:
-    with tunnel(net, "wireguard-go") as ends:
+    with tunnel(net, ShoreEnd, "wireguard-go") as ends:
         yield ends
 
 
@@ -56,9 +51,9 @@ def test_a_session_with(net: Net, peer: str, role: str, outer: int, psk: bytes |
             raise
         shore.up()
         first, address = (net.a, "10.8.0.2") if role == "initiator" else (net.b, "10.8.0.1")
-        assert answers(first, address)
-        assert answers(net.a, "10.8.0.2")
-        assert answers(net.b, "10.8.0.1")
+        assert first.reaches(address, pings=5)
+        assert net.a.reaches("10.8.0.2", pings=5)
+        assert net.b.reaches("10.8.0.1", pings=5)
     finally:
         shore.down()
         stock.down()
@@ -66,11 +61,11 @@ def test_a_session_with(net: Net, peer: str, role: str, outer: int, psk: bytes |
 
 def test_a_source_that_its_peer_may_not_have_is_dropped(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
     shore, stock = pair
-    assert answers(net.a, "10.8.0.2")
+    assert net.a.reaches("10.8.0.2", pings=5)
     net.b.ip(f"address add 10.8.0.99/32 dev {stock.device}")
-    assert not answers(net.b, "10.8.0.1", "-I", "10.8.0.99")
+    assert not net.b.reaches("10.8.0.1", pings=5, source="10.8.0.99")
     assert sum(shore.status().peers[0].drops.values()) >= 5
-    assert answers(net.b, "10.8.0.1")
+    assert net.b.reaches("10.8.0.1", pings=5)
 
 
 def test_nested_prefixes_go_to_the_longest(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
@@ -79,29 +74,29 @@ def test_nested_prefixes_go_to_the_longest(net: Net, pair: tuple[ShoreEnd, Stock
     conf = shore.conf.read_text()
     shore.conf.write_text(conf + f"[Peer]\nPublicKey = {other}\nAllowedIPs = 10.8.0.0/16\n")
     shore.shore("reload", str(shore.conf))
-    assert answers(net.a, "10.8.0.2")
-    assert not answers(net.a, "10.8.7.7")
+    assert net.a.reaches("10.8.0.2", pings=5)
+    assert not net.a.reaches("10.8.7.7", pings=5)
 
 
 def test_a_peer_roams_by_port_and_address_and_family(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
     shore, stock = pair
-    assert answers(net.a, "10.8.0.2")
+    assert net.a.reaches("10.8.0.2", pings=5)
     stock.host.run("wg", "set", stock.device, "listen-port", "40000")
-    assert answers(net.b, "10.8.0.1")
+    assert net.b.reaches("10.8.0.1", pings=5)
     assert shore.status().peers[0].endpoint == "192.0.2.2:40000"
     us = key_text(_native.public_key(shore.side.private_key))
     for place, seen in (("[2001:db8::1]", "[2001:db8::2]"), ("192.0.2.1", "192.0.2.2")):
         stock.host.run("wg", "set", stock.device, "peer", us, "endpoint", f"{place}:{PORT}")
-        assert answers(net.b, "10.8.0.1")
+        assert net.b.reaches("10.8.0.1", pings=5)
         assert shore.status().peers[0].endpoint == f"{seen}:40000"
-        assert answers(net.a, "10.8.0.2")
+        assert net.a.reaches("10.8.0.2", pings=5)
     net.b.ip("address del 192.0.2.2/24 dev eth0")
     net.b.ip("address add 192.0.2.88/24 dev eth0")
     # wireguard-go goes on with the source it knows, until it is told the endpoint again.
     stock.host.run("wg", "set", stock.device, "peer", us, "endpoint", f"192.0.2.1:{PORT}")
-    assert answers(net.b, "10.8.0.1")
+    assert net.b.reaches("10.8.0.1", pings=5)
     assert shore.status().peers[0].endpoint == "192.0.2.88:40000"
-    assert answers(net.a, "10.8.0.2")
+    assert net.a.reaches("10.8.0.2", pings=5)
 
 
 def test_a_peer_is_answered_from_the_address_it_speaks_to(net: Net) -> None:
@@ -117,7 +112,7 @@ def test_a_peer_is_answered_from_the_address_it_speaks_to(net: Net) -> None:
             there.conf.write_text(conf.replace("192.0.2.1:51820", place))
             there.shore("reload", str(there.conf))
             # One packet must do: later ones would mend what the handshake got wrong.
-            assert " 0% packet loss" in net.b.run("ping", "-c", "1", "-W", "2", "10.8.0.1", check=False)
+            assert net.b.reaches("10.8.0.1")
             assert there.status().peers[0].endpoint == place
     finally:
         here.down()
@@ -126,18 +121,18 @@ def test_a_peer_is_answered_from_the_address_it_speaks_to(net: Net) -> None:
 
 def test_keys_change_under_a_live_tunnel(net: Net, pair: tuple[ShoreEnd, StockEnd]) -> None:
     shore, stock = pair
-    assert answers(net.a, "10.8.0.2")
+    assert net.a.reaches("10.8.0.2", pings=5)
     plane, fresh = shore.plane_pid(), os.urandom(32)
     stock.host.run("wg", "set", stock.device, "private-key", "/dev/stdin", stdin=key_text(fresh))
     conf = shore.conf.read_text()
     renamed = conf.replace(key_text(shore.side.peer_key), key_text(_native.public_key(fresh)))
     shore.conf.write_text(renamed)
     shore.shore("reload", str(shore.conf))
-    assert answers(net.a, "10.8.0.2")
+    assert net.a.reaches("10.8.0.2", pings=5)
     shared = key_text(os.urandom(32))
     us = key_text(_native.public_key(shore.side.private_key))
     stock.host.run("wg", "set", stock.device, "peer", us, "preshared-key", "/dev/stdin", stdin=shared)
     shore.conf.write_text(renamed + f"PresharedKey = {shared}\n")
     shore.shore("reload", str(shore.conf))
-    assert answers(net.a, "10.8.0.2")
+    assert net.a.reaches("10.8.0.2", pings=5)
     assert shore.plane_pid() == plane

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from shore.lab import faults
-from shore.lab.ends import tunnel
-from shore.lab.net import Host, NatNet, Net
+from shore.lab.ends import ShoreEnd, tunnel
+from shore.lab.net import NatNet, Net
 from shore.lab.pinger import Pinger
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -24,10 +24,6 @@ while time.monotonic() < end:
 """
 
 
-def one_ping(host: Host, address: str) -> bool:
-    return " 0% packet loss" in host.run("ping", "-c", "1", "-W", "2", address, check=False)
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("outage_s", [300, 600])
 def test_an_idle_tunnel_behind_a_nat_answers_soon_after_an_outage(outage_s: float) -> None:
@@ -40,15 +36,15 @@ def test_an_idle_tunnel_behind_a_nat_answers_soon_after_an_outage(outage_s: floa
 
 @pytest.mark.timeout(300)
 def test_a_conf_without_keepalive_is_reachable_after_two_idle_minutes() -> None:
-    with NatNet(mapping_s=30) as net, tunnel(net, PEER):
-        assert one_ping(net.a, "10.8.0.2")
+    with NatNet(mapping_s=30) as net, tunnel(net, ShoreEnd, PEER):
+        assert net.a.reaches("10.8.0.2")
         time.sleep(120)
-        assert one_ping(net.b, "10.8.0.1")
+        assert net.b.reaches("10.8.0.1")
 
 
 @pytest.mark.timeout(600)
 def test_a_one_way_flow_of_five_minutes_makes_few_handshakes() -> None:
-    with Net() as net, tunnel(net, PEER) as (_, stock):
+    with Net() as net, tunnel(net, ShoreEnd, PEER) as (_, stock):
         # Port 9 is closed: without this rule its ICMP errors would be an answer.
         net.b.run("nft", "add table ip silent")
         net.b.run("nft", "add chain ip silent out { type filter hook output priority 0; }")
@@ -64,7 +60,7 @@ def test_a_one_way_flow_of_five_minutes_makes_few_handshakes() -> None:
 
 @pytest.mark.timeout(400)
 def test_no_ping_is_lost_while_sessions_are_renewed() -> None:
-    with Net() as net, tunnel(net, PEER) as (_, stock):
+    with Net() as net, tunnel(net, ShoreEnd, PEER) as (_, stock):
         pinger, seen = Pinger(net.a, "10.8.0.2"), set()
         for _ in range(260):
             seen.add(stock.latest_handshake())

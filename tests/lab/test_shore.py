@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
-from shore.lab.net import LabFailed, Net
+from shore.lab.net import LabFailed, Net, until
 
 pytestmark = [pytest.mark.lab]
 
@@ -31,10 +31,6 @@ def end(net: Net) -> Iterator[ShoreEnd]:
     peer.down()
 
 
-def pings(net: Net, address: str = "10.8.0.2") -> bool:
-    return " 0% packet loss" in net.a.run("ping", "-c", "3", "-i", "0.2", "-W", "2", address, check=False)
-
-
 def host_state(net: Net) -> str:
     shown = ("ip address", "ip route show table all", "ip -6 route show table all", "ip rule")
     return "\n".join(net.a.run(*command.split()) for command in (*shown, "nft list ruleset"))
@@ -43,7 +39,7 @@ def host_state(net: Net) -> str:
 def test_up_carries_packets_and_down_leaves_nothing(net: Net, end: ShoreEnd) -> None:
     before = host_state(net)
     end.up()
-    assert pings(net)
+    assert net.a.reaches("10.8.0.2", pings=3)
     status = end.status()
     assert (status.state, status.listen_port, status.mtu) == ("up", PORT, 1420)
     assert status.peers[0].connected
@@ -68,7 +64,7 @@ def test_a_second_up_is_refused_and_harms_nothing(net: Net, end: ShoreEnd) -> No
     end.up()
     with pytest.raises(LabFailed, match="up already"):
         end.up()
-    assert pings(net)
+    assert net.a.reaches("10.8.0.2", pings=3)
 
 
 def test_down_of_what_is_not_running_is_code_3(end: ShoreEnd) -> None:
@@ -79,7 +75,7 @@ def test_down_of_what_is_not_running_is_code_3(end: ShoreEnd) -> None:
 def test_up_and_down_again_and_again(net: Net, end: ShoreEnd) -> None:
     for _ in range(3):
         end.up()
-        assert pings(net)
+        assert net.a.reaches("10.8.0.2", pings=3)
         end.shore("down", "wg0")
 
 
@@ -141,7 +137,7 @@ def test_what_kill_9_left_behind_is_cleaned_up(net: Net, end: ShoreEnd) -> None:
 def test_a_deleted_device_means_down(net: Net, end: ShoreEnd) -> None:
     end.up()
     net.a.ip("link delete wg0")
-    wait_until(lambda: end.shore("status").strip() == "no tunnel is up")
+    until(lambda: end.shore("status").strip() == "no tunnel is up", 10)
 
 
 def test_the_keeper_is_replaced_and_still_keeps(net: Net, end: ShoreEnd) -> None:
@@ -151,13 +147,13 @@ def test_the_keeper_is_replaced_and_still_keeps(net: Net, end: ShoreEnd) -> None
     os.kill(keeper, signal.SIGKILL)
     time.sleep(2)
     os.kill(brain, signal.SIGKILL)
-    wait_until(lambda: end.shore("status", "wg0", check=False) != "" and end.brain_pid() != brain)
-    assert pings(net)
+    until(lambda: end.shore("status", "wg0", check=False) != "" and end.brain_pid() != brain, 10)
+    assert net.a.reaches("10.8.0.2", pings=3)
 
 
 def test_reload_changes_what_changed_and_keeps_the_session(net: Net, end: ShoreEnd) -> None:
     end.up()
-    assert pings(net)
+    assert net.a.reaches("10.8.0.2", pings=3)
     plane, age = end.plane_pid(), end.status().peers[0].session_age_s
     conf = end.conf.read_text()
     end.conf.write_text(conf.replace("= 10.8.0.2\n", "= 10.8.0.2, 10.99.0.0/24\n"))
@@ -169,25 +165,25 @@ def test_reload_changes_what_changed_and_keeps_the_session(net: Net, end: ShoreE
     end.conf.write_text(conf)
     end.shore("reload", str(end.conf))
     assert "10.99.0.0" not in net.a.ip("route show dev wg0")
-    assert pings(net)
+    assert net.a.reaches("10.8.0.2", pings=3)
 
 
 def test_an_unconfirmed_up_undoes_itself(net: Net, end: ShoreEnd) -> None:
     before = host_state(net)
     end.shore("up", str(end.conf), "--confirm", "2s")
-    wait_until(lambda: end.shore("status").strip() == "no tunnel is up")
+    until(lambda: end.shore("status").strip() == "no tunnel is up", 10)
     assert host_state(net) == before
     end.shore("up", str(end.conf), "--confirm", "2s")
     end.shore("confirm", "wg0")
     time.sleep(3)
-    assert pings(net)
+    assert net.a.reaches("10.8.0.2", pings=3)
 
 
 def test_the_log_says_what_happened_and_why(net: Net, end: ShoreEnd) -> None:
     end.up()
-    assert pings(net)
+    assert net.a.reaches("10.8.0.2", pings=3)
     end.kill()
-    wait_until(lambda: "data plane replaced: " in end.log())
+    until(lambda: "data plane replaced: " in end.log(), 10)
     assert "there is a new session" in end.shore("rekey", end.status().peers[0].public_key)
     assert "session renewed" in end.log()
 
@@ -205,19 +201,12 @@ def test_a_peer_that_does_not_answer_is_code_5(net: Net) -> None:
 
 def test_foreground_stays_and_takes_down_when_it_is_told_to_go(net: Net, end: ShoreEnd) -> None:
     with end.start("up", str(end.conf), "--foreground") as staying:
-        wait_until(lambda: "wg0" in end.shore("status"))
-        assert pings(net)
+        until(lambda: "wg0" in end.shore("status"), 10)
+        assert net.a.reaches("10.8.0.2", pings=3)
         assert staying.poll() is None
         staying.terminate()
         assert staying.wait(10) == 0
     assert end.shore("status").strip() == "no tunnel is up"
-
-
-def wait_until(true: Callable[[], bool], within: float = 10.0) -> None:
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.1)
 
 
 def parent_of(pid: int) -> int:

@@ -5,13 +5,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
-from shore.lab.net import Host, Net
+from shore.lab.net import Host, Net, until
 from shore.model.keys import key_text
 
 pytestmark = [pytest.mark.lab]
@@ -38,17 +38,6 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (UAPI / f"{name}.sock").unlink(missing_ok=True)
 
 
-def wait_until(true: Callable[[], bool], within: float = 5.0) -> None:
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.05)
-
-
-def pings(host: Host, address: str) -> bool:
-    return " 0% packet loss" in host.run("ping", "-c", "2", "-i", "0.2", "-W", "2", address, check=False)
-
-
 def test_it_is_ready_when_it_returns_and_takes_everything_from_wg(net: Net, device: str) -> None:
     ours, theirs = sides("192.0.2.2:51820")
     peer = StockEnd(net.b, theirs, "wireguard-go")
@@ -62,7 +51,7 @@ def test_it_is_ready_when_it_returns_and_takes_everything_from_wg(net: Net, devi
         )
         net.a.ip(f"address add 10.8.0.1/24 dev {device}")
         net.a.ip(f"link set {device} mtu 1400 up")
-        assert pings(net.a, "10.8.0.2")
+        assert net.a.reaches("10.8.0.2", pings=2)
         shown = net.a.run("wg", "show", device)
         assert "endpoint: 192.0.2.2:51820" in shown
         assert "latest handshake: " in shown
@@ -70,13 +59,13 @@ def test_it_is_ready_when_it_returns_and_takes_everything_from_wg(net: Net, devi
     finally:
         net.a.ip(f"link delete {device}")
         peer.down()
-    wait_until(lambda: not (UAPI / f"{device}.sock").exists())
+    until(lambda: not (UAPI / f"{device}.sock").exists(), 5)
 
 
 def test_a_deleted_socket_means_down(net: Net, device: str) -> None:
     net.a.run("shore-wg", device)
     (UAPI / f"{device}.sock").unlink()
-    wait_until(lambda: device not in net.a.ip("link show"))
+    until(lambda: device not in net.a.ip("link show"), 5)
 
 
 def test_the_device_may_move_while_its_sockets_stay_where_it_was_born(net: Net, device: str) -> None:
@@ -96,9 +85,9 @@ def test_the_device_may_move_while_its_sockets_stay_where_it_was_born(net: Net, 
         inner.ip(f"address add 10.8.0.1/24 dev {device}")
         inner.ip(f"link set {device} up")
         time.sleep(1.5)
-        assert pings(inner, "10.8.0.2")
+        assert inner.reaches("10.8.0.2", pings=2)
         inner.ip(f"link delete {device}")
-        wait_until(lambda: not (UAPI / f"{device}.sock").exists())
+        until(lambda: not (UAPI / f"{device}.sock").exists(), 5)
     finally:
         inner.remove()
         peer.down()
@@ -119,7 +108,7 @@ def test_wg_quick_runs_on_it_unchanged(net: Net, device: str, tmp_path: Path) ->
     try:
         for _ in range(2):
             net.a.run(*quick, "up", str(conf))
-            assert pings(net.a, "10.8.0.2")
+            assert net.a.reaches("10.8.0.2", pings=2)
             net.a.run(*quick, "down", str(conf))
     finally:
         net.a.ip(f"link delete {device}", check=False)
@@ -138,13 +127,13 @@ def test_wg_set_and_syncconf_work_on_a_tunnel_from_a_file_and_outlive_the_brain(
     wg = ["unshare", "-m", "bash", "-c", at_ours, "wg", "wg"]
     try:
         end.up()
-        assert pings(net.a, "10.8.0.2")
+        assert net.a.reaches("10.8.0.2", pings=2)
         more = key_text(os.urandom(32))
         net.a.run(*wg, "set", "wg0", "peer", more, "allowed-ips", "10.77.0.0/24")
         assert "10.77.0.0/24" in net.a.ip("route show dev wg0")
         brain = end.brain_pid()
         os.kill(brain, 9)
-        wait_until(lambda: end.shore("status", "wg0", check=False) != "" and end.brain_pid() != brain, 10)
+        until(lambda: end.shore("status", "wg0", check=False) != "" and end.brain_pid() != brain, 10)
         assert more in net.a.run(*wg, "show", "wg0", "peers")
         stripped = tmp_path / "stripped.conf"
         stripped.write_text(
@@ -155,7 +144,7 @@ def test_wg_set_and_syncconf_work_on_a_tunnel_from_a_file_and_outlive_the_brain(
         net.a.run(*wg, "syncconf", "wg0", str(stripped))
         assert more not in net.a.run(*wg, "show", "wg0", "peers")
         assert end.status().peers[0].keepalive_s == 25
-        assert pings(net.a, "10.8.0.2")
+        assert net.a.reaches("10.8.0.2", pings=2)
     finally:
         end.down()
         peer.down()
@@ -164,7 +153,7 @@ def test_wg_set_and_syncconf_work_on_a_tunnel_from_a_file_and_outlive_the_brain(
 def test_with_f_it_stays_until_it_is_told_to_go(net: Net, device: str) -> None:
     assert shutil.which("shore-wg") is not None
     with subprocess.Popen(net.a.inside("shore-wg", "-f", device)) as staying:
-        wait_until((UAPI / f"{device}.sock").exists)
+        until((UAPI / f"{device}.sock").exists, 5)
         assert staying.poll() is None
         staying.terminate()
         assert staying.wait(10) == 0

@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -53,6 +53,9 @@ class End(Protocol):
 
     def freeze(self) -> None:
         """SIGSTOP what carries packets."""
+
+
+Made = TypeVar("Made", bound=End)
 
 
 def sides(
@@ -233,16 +236,18 @@ class ShoreEnd:
 
 
 @contextlib.contextmanager
-def tunnel(net: Net, peer: str) -> Iterator[tuple[ShoreEnd, StockEnd]]:
-    """Shore at a with b's endpoint, and a stock peer at b that waits to be greeted; both are up."""
-    ours, theirs = sides(f"{net.address_of_b}:{PORT}")
-    shore, stock = ShoreEnd(net.a, ours), StockEnd(net.b, theirs, peer)
+def tunnel(
+    net: Net, make: Callable[[Host, Side], Made], peer: str, *, keepalive_s: int | None = None
+) -> Iterator[tuple[Made, StockEnd]]:
+    """What `make` makes at a, with b's endpoint, and a stock peer at b that waits to be greeted; both up."""
+    ours, theirs = sides(f"{net.address_of_b}:{PORT}", keepalive_s=keepalive_s)
+    end, stock = make(net.a, ours), StockEnd(net.b, theirs, peer)
     try:
         stock.up()
-        shore.up()
-        yield shore, stock
+        end.up()
+        yield end, stock
     finally:
-        shore.down()
+        end.down()
         stock.down()
 
 

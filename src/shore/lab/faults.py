@@ -13,8 +13,8 @@ from typing import Protocol
 
 import msgspec
 
-from shore.lab.ends import PORT, End, ShoreEnd, Side, StockEnd, sides
-from shore.lab.net import Host, NatNet, Net
+from shore.lab.ends import End, ShoreEnd, Side, StockEnd, tunnel
+from shore.lab.net import Host, NatNet, Net, until
 from shore.lab.pinger import Pinger, Pings
 
 MakeEnd = Callable[[Host, Side], End]
@@ -104,23 +104,18 @@ def long_outage(outage_s: float) -> Fault:
     """
 
     def fault(make: MakeEnd, peer: str, patience: float) -> Outcome | None:
-        with NatNet() as net:
-            a, b = _ends(net, make, peer, keepalive_s=25)
-            try:
-                _up(net, a, b)
-                net.cut()
-                time.sleep(outage_s)
-                net.forget_mappings()
-                pinger = Pinger(net.b, "10.8.0.1")
-                net.mend()
-                restored = time.monotonic()
-                time.sleep(patience)
-                pings = pinger.stop()
-                note = f"last loss after {pings.last_loss(restored) or 0:.2f} s"
-                return Outcome(len(pings.sent), pings.lost(), pings.first_reply(restored), note)
-            finally:
-                a.down()
-                b.down()
+        with NatNet() as net, tunnel(net, make, peer, keepalive_s=25):
+            _greet(net)
+            net.cut()
+            time.sleep(outage_s)
+            net.forget_mappings()
+            pinger = Pinger(net.b, "10.8.0.1")
+            net.mend()
+            restored = time.monotonic()
+            time.sleep(patience)
+            pings = pinger.stop()
+            note = f"last loss after {pings.last_loss(restored) or 0:.2f} s"
+            return Outcome(len(pings.sent), pings.lost(), pings.first_reply(restored), note)
 
     return fault
 
@@ -138,82 +133,53 @@ def _broken(
     restart: Break | None = None,
 ) -> Outcome | None:
     """Hit, and restart what was hit where Shore cannot; the gap is counted from there."""
-    with Net() as net:
-        a, b = _ends(net, make, peer)
-        try:
-            _up(net, a, b)
-            pinger = Pinger(net.b, "10.8.0.1") if from_peer else Pinger(net.a, "10.8.0.2")
-            time.sleep(SETTLE)
+    with Net() as net, tunnel(net, make, peer) as (a, b):
+        pinger = _pinging(net, from_peer=from_peer)
+        since = time.monotonic()
+        hit(net, a, b)
+        if restart is not None:
+            restart(net, a, b)
             since = time.monotonic()
-            hit(net, a, b)
-            if restart is not None:
-                restart(net, a, b)
-                since = time.monotonic()
-            time.sleep(patience)
-            return _outcome(pinger.stop(), since)
-        finally:
-            a.down()
-            b.down()
+        time.sleep(patience)
+        return _outcome(pinger.stop(), since)
 
 
 def _brain_hit(make: MakeEnd, peer: str, patience: float, number: signal.Signals) -> Outcome | None:
-    def hit(net: Net, a: End, b: StockEnd) -> None:
-        assert isinstance(a, ShoreEnd)
-        brain = a.brain_pid()
+    with Net() as net, tunnel(net, make, peer) as (a, _):
+        if not isinstance(a, ShoreEnd):
+            return None
+        plane, brain = a.plane_pid(), a.brain_pid()
+        pinger = _pinging(net)
+        since = time.monotonic()
         os.kill(brain, number)
         if number == signal.SIGSTOP:
             time.sleep(5)
             os.kill(brain, signal.SIGCONT)
-
-    with Net() as net:
-        a, b = _ends(net, make, peer)
-        if not isinstance(a, ShoreEnd):
-            return None
-        try:
-            _up(net, a, b)
-            plane = a.plane_pid()
-            pinger = Pinger(net.a, "10.8.0.2")
-            time.sleep(SETTLE)
-            since = time.monotonic()
-            hit(net, a, b)
-            time.sleep(patience)
-            outcome = _outcome(pinger.stop(), since)
-            same = a.plane_pid() == plane
-            return msgspec.structs.replace(outcome, note="" if same else "the data plane was replaced")
-        finally:
-            a.down()
-            b.down()
+        time.sleep(patience)
+        outcome = _outcome(pinger.stop(), since)
+        same = a.plane_pid() == plane
+        return msgspec.structs.replace(outcome, note="" if same else "the data plane was replaced")
 
 
 def _behind_nat(make: MakeEnd, peer: str, patience: float, *, from_peer: bool) -> Outcome | None:
-    with NatNet() as net:
-        a, b = _ends(net, make, peer, keepalive_s=5)
-        try:
-            _up(net, a, b)
-            pinger = Pinger(net.b, "10.8.0.1") if from_peer else Pinger(net.a, "10.8.0.2")
-            time.sleep(SETTLE)
-            net.forget_mappings()
-            since = time.monotonic()
-            time.sleep(patience)
-            return _outcome(pinger.stop(), since)
-        finally:
-            a.down()
-            b.down()
+    with NatNet() as net, tunnel(net, make, peer, keepalive_s=5):
+        pinger = _pinging(net, from_peer=from_peer)
+        net.forget_mappings()
+        since = time.monotonic()
+        time.sleep(patience)
+        return _outcome(pinger.stop(), since)
 
 
-def _ends(net: Net, make: MakeEnd, peer: str, *, keepalive_s: int | None = None) -> tuple[End, StockEnd]:
-    ours, theirs = sides(f"{net.address_of_b}:{PORT}", keepalive_s=keepalive_s)
-    return make(net.a, ours), StockEnd(net.b, theirs, peer)
+def _greet(net: Net) -> None:
+    until(lambda: net.a.reaches("10.8.0.2", within_s=1), 100)
 
 
-def _up(net: Net, a: End, b: StockEnd) -> None:
-    b.up()
-    a.up()
-    for _ in range(100):
-        if net.a.run("ping", "-c", "1", "-W", "1", "10.8.0.2", check=False).find(" 1 received") > 0:
-            return
-        time.sleep(0.05)
-    raise AssertionError("no ping ever came through")
+def _pinging(net: Net, *, from_peer: bool = False) -> Pinger:
+    """Pings that have settled, once there is a session."""
+    _greet(net)
+    pinger = Pinger(net.b, "10.8.0.1") if from_peer else Pinger(net.a, "10.8.0.2")
+    time.sleep(SETTLE)
+    return pinger
 
 
 def most_of_three(run: Callable[[], Outcome | None], good: Callable[[Outcome], bool]) -> Outcome | None:

@@ -10,6 +10,8 @@ import itertools
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +29,15 @@ def run(*words: str, check: bool = True, stdin: str | None = None) -> str:
     if check and done.returncode != 0:
         raise LabFailed(f"`{' '.join(words)}` exited with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def until(true: Callable[[], bool], within_s: float) -> float:
+    """Wait until it is true; return the moment. Raises AssertionError when time is up."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+    return time.monotonic()
 
 
 class Host:
@@ -74,6 +85,12 @@ class Host:
     def inside(self, *words: str) -> list[str]:
         """The command line that runs a command in this host."""
         return ["ip", "netns", "exec", self.namespace, *words]
+
+    def reaches(self, address: str, *, pings: int = 1, within_s: int = 2, source: str | None = None) -> bool:
+        """Whether each of so many pings, 0.2 s apart, is answered in time; `source` is an address of ours."""
+        words = ["ping", "-c", str(pings), "-i", "0.2", "-W", str(within_s)]
+        words += ["-I", source] if source else []
+        return " 0% packet loss" in self.run(*words, address, check=False)
 
     def sysctl(self, name: str, value: int) -> None:
         """Set a kernel parameter of this host."""
