@@ -1,6 +1,8 @@
 # Shore. `make test` needs nothing set up beforehand; `make help` lists the rest.
 
 SHELL := /bin/bash
+# Debian keeps `ip`, `nft` and `conntrack` where only root looks.
+export PATH := $(PATH):/usr/sbin:/sbin
 VENV := .venv
 PY := $(VENV)/bin/python
 RUST := $(shell find crates -name '*.rs' -not -path '*/target/*') Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml)
@@ -39,11 +41,11 @@ unit: native
 	$(PY) -m pytest -q -m "not lab and not slow" tests
 
 lab-subset: native
-	scripts/with-rights $(PY) -m pytest -q -m "lab and not slow" tests/lab
+	scripts/with-rights $(PY) -m pytest -q -rs -m "lab and not slow" tests/lab
 
 lab: native         ## everything that needs namespaces; takes long
 	@scripts/peers
-	scripts/with-rights env SHORE_LAB=required $(PY) -m pytest -q tests/lab
+	scripts/with-rights env SHORE_LAB=required $(PY) -m pytest -q -rs tests/lab
 
 regress:            ## BoringTun's defects on a mock clock, and their cures
 	cd crates/session-regress && cargo test --quiet
