@@ -10,8 +10,7 @@ use shore_dataplane_core::plane::{PeerSlot, Plane, Received, Source};
 use shore_dataplane_core::time::Moment;
 
 use crate::egress::Egress;
-use crate::receive_queue::{ReceiveQueue, SHED_ABOVE};
-use crate::sys;
+use crate::receive_queue::SHED_ABOVE;
 use crate::tun::{HEADROOM, Tun};
 use crate::udp::Udp;
 
@@ -23,7 +22,6 @@ pub struct Inbound {
     datagrams: Box<[u8]>,
     arena: Box<[u8]>,
     coalescer: Coalescer,
-    queue: ReceiveQueue,
 }
 
 impl Inbound {
@@ -34,7 +32,6 @@ impl Inbound {
             datagrams: vec![0; MESSAGE].into(),
             arena: vec![0; ARENA].into(),
             coalescer: Coalescer::default(),
-            queue: ReceiveQueue::default(),
         }
     }
 
@@ -52,7 +49,7 @@ impl Inbound {
         sheds: bool,
         now: Moment,
     ) -> u32 {
-        let mut shed = sheds && self.queue.sheds(sys::receive_queue(udp.fd()), now);
+        let mut shed = sheds && udp.sheds(now);
         let Ok(arrived) = udp.receive(&mut self.datagrams) else {
             return 0;
         };

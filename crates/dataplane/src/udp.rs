@@ -12,8 +12,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use shore_dataplane_core::desired::SocketId;
+use shore_dataplane_core::time::Moment;
 
 use crate::address::{Local, RawAddress, in_addr, in6_addr, ip_of};
+use crate::receive_queue::ReceiveQueue;
 use crate::sys::{self, retried};
 
 pub struct Udp {
@@ -21,6 +23,7 @@ pub struct Udp {
     fd: OwnedFd,
     gso: bool,
     gro: bool,
+    queue: ReceiveQueue,
     /// Where each remote wrote to last.
     locals: HashMap<SocketAddr, Local>,
 }
@@ -44,6 +47,7 @@ impl Udp {
             fd,
             gso: offload,
             gro,
+            queue: ReceiveQueue::default(),
             locals: HashMap::new(),
         })
     }
@@ -58,6 +62,11 @@ impl Udp {
 
     pub fn gro(&self) -> bool {
         self.gro
+    }
+
+    /// Whether the receive queue stands so long that the next large datagram is to be dropped.
+    pub fn sheds(&mut self, now: Moment) -> bool {
+        self.queue.sheds(sys::receive_queue(self.fd.as_fd()), now)
     }
 
     /// The peer's authenticated datagrams come to `local`.
