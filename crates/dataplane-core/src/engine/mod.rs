@@ -33,11 +33,15 @@ pub type Key = [u8; 32];
 /// Makes identities; the one thing a plane is given that knows a concrete engine.
 pub trait EngineFactory: Send {
     fn identity(&self, private_key: &Key) -> Box<dyn Identity>;
+    /// 32 bytes that nobody can guess.
+    fn random(&self) -> Key;
 }
 
 /// What depends on our private key alone: the checks in front of any peer.
 pub trait Identity: Send {
     fn public_key(&self) -> Key;
+    /// DH(static, static); zeros for a key of low order.
+    fn shared_secret(&self, peer: &Key) -> Key;
     /// Whether mac1 of an initiation or response (of exact length) is right.
     fn addressed_to_us(&self, message: &[u8]) -> bool;
     /// Whether mac2 proves that the sender receives at `source`; else `reply` holds a cookie reply.

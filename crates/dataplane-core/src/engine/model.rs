@@ -33,6 +33,13 @@ impl EngineFactory for Models {
             ephemerals: self.ephemerals.clone(),
         })
     }
+
+    fn random(&self) -> Key {
+        let mut random = [0x5A; 32];
+        let drawn = self.ephemerals.fetch_add(1, Ordering::Relaxed);
+        random[..8].copy_from_slice(&drawn.to_le_bytes());
+        random
+    }
 }
 
 struct ModelIdentity {
@@ -49,6 +56,17 @@ impl ModelIdentity {
 impl Identity for ModelIdentity {
     fn public_key(&self) -> Key {
         self.public
+    }
+
+    fn shared_secret(&self, peer: &Key) -> Key {
+        let (low, high) = if self.public < *peer {
+            (&self.public, peer)
+        } else {
+            (peer, &self.public)
+        };
+        let mut secret = [1; 32];
+        secret[..16].copy_from_slice(&sum(&[low, high]));
+        secret
     }
 
     fn addressed_to_us(&self, message: &[u8]) -> bool {

@@ -34,6 +34,8 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
+use chacha20poly1305::XChaCha20Poly1305;
+use chacha20poly1305::aead::{KeyInit, OsRng};
 
 use super::{
     COOKIE_REPLY_LEN, DATA_OVERHEAD, Engine, EngineFactory, INITIATION_LEN, Identity, Key, Opened,
@@ -56,6 +58,10 @@ impl EngineFactory for Tunns {
             public,
         })
     }
+
+    fn random(&self) -> Key {
+        XChaCha20Poly1305::generate_key(&mut OsRng).into()
+    }
 }
 
 struct TunnIdentity {
@@ -70,6 +76,12 @@ struct TunnIdentity {
 impl Identity for TunnIdentity {
     fn public_key(&self) -> Key {
         self.public.to_bytes()
+    }
+
+    fn shared_secret(&self, peer: &Key) -> Key {
+        self.secret
+            .diffie_hellman(&PublicKey::from(*peer))
+            .to_bytes()
     }
 
     fn addressed_to_us(&self, message: &[u8]) -> bool {
