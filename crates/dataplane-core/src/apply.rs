@@ -13,6 +13,7 @@ use crate::engine::{Identity, Key};
 use crate::lane::{Keying, Keys, Lane};
 use crate::peer::Peer;
 use crate::plane::{PeerSlot, Plane};
+use crate::probe::{Acquaintance, HelloKey, Tag};
 use crate::time::Moment;
 
 impl Plane {
@@ -32,10 +33,12 @@ impl Plane {
         self.last_source = None;
         self.remove_missing(&slots);
         let private = desired.interface.private_key.map(|key| *key);
+        self.outputs.probing = desired.interface.probing;
         self.take_identity(private, identity, now);
         for peer in desired.peers.iter().filter(|_| private.is_some()) {
             self.take_peer(slots[&*peer.public_key], peer, seen, now);
         }
+        self.by_tag = tags(&self.peers);
         let sockets: HashSet<_> = desired.sockets.iter().map(|socket| socket.id).collect();
         self.desired = Some(desired);
         self.by_key = slots;
@@ -122,8 +125,9 @@ impl Plane {
             self.by_index.insert(keying.index, slot);
             peer.lane.change(keying, now);
             peer.keys_changed();
+            self.introduce(&mut peer);
         }
-        peer.adopt(desired.clone(), seen);
+        peer.adopt(desired.clone(), seen, now);
         self.peers[place] = Some(peer);
     }
 
@@ -131,7 +135,25 @@ impl Plane {
         let keying = self.keying(slot, desired, now)?;
         self.by_index.insert(keying.index, slot);
         let lane = Lane::new(keying);
-        Some(Peer::new(slot, desired.clone(), lane))
+        let mut peer = Peer::new(slot, desired.clone(), lane, now);
+        self.introduce(&mut peer);
+        Some(peer)
+    }
+
+    /// With new keys come new hello and probe keys.
+    fn introduce(&self, peer: &mut Peer) {
+        let Some((_, identity)) = self.greetings.identity() else {
+            return;
+        };
+        let key = *peer.key();
+        let keys = peer.lane.wanted_keys();
+        let hello_key = self
+            .outputs
+            .probing
+            .then(|| HelloKey::new(&identity.shared_secret(&key), keys.preshared.as_ref()))
+            .flatten();
+        peer.paths.end_probing();
+        peer.probing.begin(hello_key, &identity.public_key(), &key);
     }
 
     fn keying(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Keying> {
@@ -160,6 +182,14 @@ impl Plane {
             }
         }
     }
+}
+
+fn tags(peers: &[Option<Peer>]) -> HashMap<Tag, PeerSlot> {
+    let known = peers.iter().flatten().filter_map(|peer| {
+        let known = peer.probing.known.as_ref();
+        Some((known.map(Acquaintance::their_tag)?, peer.slot))
+    });
+    known.collect()
 }
 
 fn check_paths(desired: &DesiredState) -> Result<(), String> {

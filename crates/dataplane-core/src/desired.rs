@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
+use crate::probe::message::Candidate;
+
 pub type SocketId = u32;
 pub type PathId = u32;
 pub type LaneId = u8;
@@ -26,6 +28,9 @@ pub struct Interface {
     pub mtu: u16,
     /// False switches the reflexes' segmentation offloads off (a debugging aid).
     pub offload: bool,
+    /// False greets nobody: every peer is taken for plain WireGuard.
+    #[serde(default = "yes")]
+    pub probing: bool,
 }
 
 /// A UDP socket that the brain opened; its descriptor travels beside the message.
@@ -52,8 +57,26 @@ pub struct Peer {
     /// makes one handshake initiation at once.
     pub renew: u64,
     pub lanes: Vec<Lane>,
+    #[serde(default)]
+    pub redundancy: Redundancy,
+    /// Where we may be, to be told to the peer if it is a Shore node.
+    #[serde(default)]
+    pub candidates: Vec<Candidate>,
     /// In order of preference; the first one is the primary path unless a reflex knows better.
     pub paths: Vec<Path>,
+}
+
+/// When packets go out on two paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redundancy {
+    Off,
+    /// While the primary path is in doubt.
+    #[default]
+    Auto,
+    /// Sparse flows always, others as in `Auto`.
+    Interactive,
+    Always,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -67,6 +90,9 @@ pub struct Path {
     pub kind: PathKind,
     pub socket: SocketId,
     pub remote: SocketAddr,
+    /// Costs money: standby only, and no copies of bulk.
+    #[serde(default)]
+    pub metered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -74,4 +100,8 @@ pub struct Path {
 pub enum PathKind {
     Direct,
     Relay,
+}
+
+fn yes() -> bool {
+    true
 }

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use serde_bytes::ByteArray;
 
-use crate::desired::SocketId;
+use crate::desired::{PathId, PathKind, SocketId};
+use crate::path::{Cause, State};
+use crate::probe::message::Candidate;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -20,11 +22,30 @@ pub enum Fact {
     },
     /// The session died and nothing replaced it.
     SessionExpired { public_key: ByteArray<32> },
-    /// The peer's authenticated datagrams come from another address.
+    /// The primary path is another one: the peer's datagrams come from there, or a reflex switched.
     Roamed {
         public_key: ByteArray<32>,
         socket: SocketId,
         remote: SocketAddr,
+        cause: Cause,
+        /// Where the peer was before.
+        left: SocketAddr,
+    },
+    /// The peer is a Shore node, and we share probe keys.
+    Acquainted {
+        public_key: ByteArray<32>,
+        restarted: bool,
+    },
+    /// The peer speaks from a place that nobody advised.
+    Learned {
+        public_key: ByteArray<32>,
+        socket: SocketId,
+        remote: SocketAddr,
+    },
+    /// Where the peer says that it may be: its whole list.
+    Candidates {
+        public_key: ByteArray<32>,
+        candidates: Vec<Candidate>,
     },
     /// Initiations have gone unanswered for `for_s`; repeated each time the wait doubles.
     Unanswered {
@@ -106,5 +127,31 @@ pub struct PeerCounters {
     pub rx_bytes: u64,
     pub tx_bytes: u64,
     pub handshakes: u64,
+    /// Whether it is a Shore node that answers probes.
+    pub probed: bool,
+    pub switches: u64,
+    pub paths: Vec<PathCounters>,
     pub drops: BTreeMap<DropReason, u64>,
+}
+
+/// One path's numbers; losses are shares from 0 to 1, absent until known.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PathCounters {
+    /// Absent for a path that nobody advised.
+    pub id: Option<PathId>,
+    pub kind: PathKind,
+    pub socket: SocketId,
+    pub remote: SocketAddr,
+    pub primary: bool,
+    pub state: State,
+    pub rtt_ms: Option<f64>,
+    pub jitter_ms: Option<f64>,
+    pub loss_tx: Option<f64>,
+    pub loss_rx: Option<f64>,
+    /// Data messages of the last 2 s, and how many of them the peer counted.
+    pub data_sent: Option<u32>,
+    pub data_arrived: Option<u32>,
+    pub proof_age_s: Option<f64>,
+    /// What we look like from there.
+    pub observed: Option<SocketAddr>,
 }

@@ -4,19 +4,25 @@
 
 pub mod allowed_ips;
 mod apply;
+mod arrivals;
 mod attempt;
 mod chance;
+mod commons;
+mod counters;
 pub mod desired;
 pub mod engine;
 pub mod facts;
+mod flows;
 mod greetings;
 mod lane;
 mod limiter;
 mod liveness;
 pub mod offload;
-mod path;
+pub mod path;
 mod peer;
 pub mod plane;
+pub mod probe;
+mod probing;
 mod reports;
 mod stage;
 pub mod time;

@@ -274,6 +274,11 @@ impl Liveness {
         self.last_handshake
     }
 
+    /// The last packet that was sealed or opened.
+    pub fn last_data(&self) -> Option<Moment> {
+        self.last_data
+    }
+
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt
     }

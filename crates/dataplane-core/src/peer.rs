@@ -1,19 +1,21 @@
 //! One peer: its lanes, paths, timers and counts, and what it sends by itself.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_bytes::ByteArray;
 
 use crate::chance::Chance;
+use crate::commons::Commons;
 use crate::desired;
-use crate::engine::{DATA_OVERHEAD, INITIATION_LEN, Opened};
-use crate::facts::{DropReason, Fact, PeerCounters};
+use crate::engine::{DATA_OVERHEAD, INITIATION_LEN, Key, Opened};
+use crate::facts::{DropReason, Fact};
+use crate::flows::{Flows, Rate};
 use crate::lane::Lane;
 use crate::liveness::{Due, Liveness, Tidings, View};
 use crate::path::{Paths, Proof};
 use crate::plane::{Destination, PeerSlot, Source, Transmit, padded_len};
+use crate::probing::Probing;
 use crate::reports::{Losses, Reports};
 use crate::stage::Stage;
 use crate::time::Moment;
@@ -23,18 +25,23 @@ pub struct Outputs {
     outbox: VecDeque<Transmit>,
     pub reports: Reports,
     pub chance: Chance,
+    pub commons: Commons,
+    /// Whether peers are greeted at all.
+    pub probing: bool,
     pub mtu: u16,
     /// The next thing that is due before the next tick.
     pub soon: Option<Moment>,
 }
 
 impl Outputs {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, secret: Key) -> Self {
         let (outbox, reports) = (VecDeque::new(), Reports::default());
         Self {
             outbox,
             reports,
             chance: Chance::new(seed),
+            commons: Commons::new(secret),
+            probing: true,
             mtu: 1280,
             soon: None,
         }
@@ -68,6 +75,9 @@ pub struct Peer {
     pub liveness: Liveness,
     /// Serial of the last `roamed` told about it.
     pub roamed: u64,
+    pub probing: Probing,
+    pub rate: Rate,
+    pub flows: Flows,
     stage: Stage,
     losses: Losses,
     /// The last initiation, to be sent again as it is.
@@ -75,16 +85,16 @@ pub struct Peer {
     had_session: bool,
     /// Highest counter opened per session, by the low bits of our index.
     newest: [(u32, u64); 8],
-    rx_bytes: u64,
-    tx_bytes: u64,
-    handshakes: u64,
-    drops: BTreeMap<DropReason, u64>,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub handshakes: u64,
+    pub drops: BTreeMap<DropReason, u64>,
 }
 
 impl Peer {
-    pub fn new(slot: PeerSlot, desired: desired::Peer, lane: Lane) -> Self {
+    pub fn new(slot: PeerSlot, desired: desired::Peer, lane: Lane, now: Moment) -> Self {
         let mut paths = Paths::default();
-        paths.advise(&desired.paths);
+        paths.advise(&desired.paths, now);
         let mut liveness = Liveness::default();
         if desired.renew > 0 {
             liveness.renew();
@@ -96,6 +106,9 @@ impl Peer {
             paths,
             liveness,
             roamed: 0,
+            probing: Probing::default(),
+            rate: Rate::default(),
+            flows: Flows::default(),
             stage: Stage::default(),
             losses: Losses::default(),
             initiation: None,
@@ -109,12 +122,13 @@ impl Peer {
     }
 
     /// Takes over what the brain wants of it, keys and prefixes excepted.
-    pub fn adopt(&mut self, desired: desired::Peer, seen: u64) {
+    pub fn adopt(&mut self, desired: desired::Peer, seen: u64, now: Moment) {
+        if self.roamed <= seen {
+            self.paths.advise(&desired.paths, now);
+        }
         if desired.renew > self.desired.renew {
             self.liveness.renew();
-        }
-        if self.roamed <= seen {
-            self.paths.advise(&desired.paths);
+            self.paths.doubt(now);
         }
         self.desired = desired;
     }
@@ -159,6 +173,7 @@ impl Peer {
             self.liveness.sent(now);
         } else {
             self.liveness.sent_data(now);
+            self.rate.note(now);
             self.tx_bytes += packet.len() as u64;
         }
         Ok(len)
@@ -185,9 +200,11 @@ impl Peer {
             self.liveness.received_data(now);
             self.rx_bytes += opened.len as u64;
         }
-        let counter = crate::engine::counter_of(datagram);
-        let moved =
-            self.is_newest(index, counter) && self.follow(source, Proof::Data, outputs, now);
+        let newest = self.is_newest(index, crate::engine::counter_of(datagram));
+        if opened.len > 0 {
+            self.paths.data_from(source, now);
+        }
+        let moved = newest && self.follow(source, Proof::Data, outputs, now);
         if opened.confirmed {
             self.established(index >> 8, false, outputs, now);
             self.flush(outputs, now);
@@ -208,6 +225,7 @@ impl Peer {
     ) -> bool {
         let moved = self.follow(source, Proof::Response, outputs, now);
         self.established(index, true, outputs, now);
+        self.fulfil_wish(outputs, now);
         if self.stage.is_empty() {
             self.liveness.sent(now);
             self.transmit(confirmation, outputs, now);
@@ -227,6 +245,9 @@ impl Peer {
         self.initiation = None;
         self.had_session = true;
         self.handshakes += 1;
+        if let Some(known) = &mut self.probing.known {
+            known.session_established(now);
+        }
         let rtt = self
             .liveness
             .established(initiator, &mut outputs.chance, now);
@@ -248,19 +269,11 @@ impl Peer {
         outputs: &mut Outputs,
         now: Moment,
     ) -> bool {
-        let moved = self.paths.follow(source, proof);
-        if moved {
-            let Source { socket, remote } = source;
-            self.roamed = outputs.reports.tell(
-                Fact::Roamed {
-                    public_key: self.key(),
-                    socket,
-                    remote,
-                },
-                now,
-            );
+        let switch = self.paths.follow(source, proof, now);
+        if let Some(switch) = switch {
+            self.switched(switch, outputs, now);
         }
-        moved
+        switch.is_some()
     }
 
     // Time.
@@ -298,10 +311,12 @@ impl Peer {
         }
         let soon = self.liveness.deadline(&view);
         outputs.soon = [outputs.soon, soon].into_iter().flatten().min();
+        self.probe(outputs, now);
     }
 
     fn initiate(&mut self, fresh: bool, outputs: &mut Outputs, now: Moment) {
-        let path = self.paths.in_turn(self.liveness.initiations());
+        let in_turn = self.paths.in_turn(self.liveness.initiations());
+        let path = self.probing.wished(now).or(in_turn);
         if fresh || self.initiation.is_none() {
             self.initiation = self.lane.greeting().engine.initiate(now);
         }
@@ -357,8 +372,12 @@ impl Peer {
             self.note_drop(DropReason::NoPath, 1, now);
             return;
         };
-        if !outputs.send(Some(self.slot), path, message) {
-            self.note_drop(DropReason::SendQueue, 1, now);
+        let copy = self.copies_to(&[], false, now);
+        self.paths.sent_data(copy);
+        for path in [Some(path), copy].into_iter().flatten() {
+            if !outputs.send(Some(self.slot), path, message) {
+                self.note_drop(DropReason::SendQueue, 1, now);
+            }
         }
     }
 
@@ -383,34 +402,7 @@ impl Peer {
         }
     }
 
-    pub fn endpoint(&self) -> Option<SocketAddr> {
-        self.paths.primary().map(|path| path.remote)
-    }
-
-    pub fn counters(&self, now: Moment) -> PeerCounters {
-        let session = self.lane.session(now);
-        let age = |at: Moment| now.since(at).as_secs_f64();
-        PeerCounters {
-            public_key: self.key(),
-            endpoint: self.endpoint(),
-            socket: self.paths.primary().map(|path| path.socket),
-            connected: self.liveness.connected(session, now),
-            last_received_age_s: self.liveness.last_received().map(age),
-            last_handshake_age_s: self.liveness.last_handshake().map(age),
-            session_age_s: session.map(|session| age(session.established)),
-            handshake_rtt_ms: self.liveness.rtt().map(|rtt| rtt.as_secs_f64() * 1e3),
-            unanswered_s: self
-                .liveness
-                .waiting(now)
-                .map(|waited| waited.as_secs_f64()),
-            rx_bytes: self.rx_bytes,
-            tx_bytes: self.tx_bytes,
-            handshakes: self.handshakes,
-            drops: self.drops.clone(),
-        }
-    }
-
-    fn key(&self) -> ByteArray<32> {
+    pub fn key(&self) -> ByteArray<32> {
         self.desired.public_key
     }
 

@@ -15,13 +15,12 @@ use std::time::Duration;
 
 use crate::allowed_ips::{AllowedIps, addresses};
 use crate::desired::{DesiredState, SocketId};
-use crate::engine::{
-    COOKIE_REPLY_LEN, DATA_OVERHEAD, EngineFactory, INITIATION_LEN, RESPONSE_LEN, receiver_of,
-};
+use crate::engine::EngineFactory;
 use crate::facts::{DropReason, Fact, PeerCounters};
-use crate::greetings::{Greeted, Greetings};
+use crate::greetings::Greetings;
 use crate::limiter::Limiter;
 use crate::peer::{Outputs, Peer};
+use crate::probe::{Acquaintance, Tag};
 use crate::reports::Losses;
 use crate::time::Moment;
 
@@ -65,6 +64,8 @@ pub struct Plane {
     pub(crate) desired: Option<DesiredState>,
     pub(crate) peers: Vec<Option<Peer>>,
     pub(crate) by_key: HashMap<[u8; 32], PeerSlot>,
+    /// Peers by the pair tags of their hellos.
+    pub(crate) by_tag: HashMap<Tag, PeerSlot>,
     /// Peers by the 24-bit indices of their engines.
     pub(crate) by_index: HashMap<u32, PeerSlot>,
     /// Where peers were last; may name places they have left.
@@ -83,18 +84,20 @@ pub struct Plane {
 
 impl Plane {
     pub fn new(engines: Box<dyn EngineFactory>, seed: u64, now: Moment) -> Self {
+        let secret = engines.random();
         Self {
             engines,
             desired: None,
             peers: Vec::new(),
             by_key: HashMap::new(),
+            by_tag: HashMap::new(),
             by_index: HashMap::new(),
             endpoints: HashMap::new(),
             allowed: AllowedIps::empty(),
             last_source: None,
             greetings: Greetings::default(),
             limiter: Limiter::new(now),
-            outputs: Outputs::new(seed),
+            outputs: Outputs::new(seed, secret),
             losses: Losses::default(),
             drops: BTreeMap::new(),
             ticked: now,
@@ -114,15 +117,24 @@ impl Plane {
         owner.inspect_err(|reason| self.note_drop(None, *reason, 1, now))
     }
 
-    /// Borrow of a peer that has a live session and a path; taken once per super-packet.
-    pub fn sealer(&mut self, peer: PeerSlot, now: Moment) -> Option<Sealer<'_>> {
+    /// Borrow of a peer that has a live session and a path; taken once per super-packet. `crowd`: the
+    /// packet is one.
+    pub fn sealer(
+        &mut self,
+        peer: PeerSlot,
+        packet: &[u8],
+        crowd: bool,
+        now: Moment,
+    ) -> Option<Sealer<'_>> {
         let mtu = self.outputs.mtu;
         let peer = self.peers.get_mut(peer.0 as usize)?.as_mut()?;
         let destination = peer.paths.primary()?;
         peer.lane.session(now)?;
+        let copy = peer.copies_to(packet, crowd, now);
         Some(Sealer {
             peer,
             destination,
+            copy,
             mtu,
             now,
         })
@@ -143,19 +155,7 @@ impl Plane {
         out: &mut [u8],
         now: Moment,
     ) -> Received {
-        let result = match (datagram.first_chunk::<4>(), datagram.len()) {
-            (Some([4, 0, 0, 0]), len) if len >= DATA_OVERHEAD => {
-                if out.len() < len {
-                    Err((None, DropReason::Truncated))
-                } else {
-                    self.data(source, datagram, out, now)
-                }
-            }
-            (Some([1, 0, 0, 0]), INITIATION_LEN) => self.initiation(source, datagram, now),
-            (Some([2, 0, 0, 0]), RESPONSE_LEN) => self.response(source, datagram, now),
-            (Some([3, 0, 0, 0]), COOKIE_REPLY_LEN) => self.cookie_reply(source, datagram, now),
-            _ => Err((None, DropReason::MalformedDatagram)),
-        };
+        let result = self.demultiplex(source, datagram, out, now);
         result.unwrap_or_else(|(peer, reason)| {
             self.note_drop(peer, reason, 1, now);
             Received::Nothing
@@ -227,6 +227,26 @@ impl Plane {
         }
     }
 
+    /// Counts what the kernel did not take. An error is news about the path, and a loss of ours only
+    /// where packets depend on that path.
+    pub fn note_refused(
+        &mut self,
+        (owner, destination): (Option<PeerSlot>, Destination),
+        reason: DropReason,
+        count: u64,
+        now: Moment,
+    ) {
+        let peer = owner.and_then(|slot| self.peers.get_mut(slot.0 as usize)?.as_mut());
+        if let Some(peer) = peer
+            && reason == DropReason::SendError
+            && peer.paths.refused(destination, now)
+        {
+            peer.pump(&mut self.outputs, now);
+            return;
+        }
+        self.note_drop(owner, reason, count, now);
+    }
+
     /// Drops of no peer.
     pub fn drops(&self) -> &BTreeMap<DropReason, u64> {
         &self.drops
@@ -235,130 +255,6 @@ impl Plane {
     /// A fact of the IO side: `SocketFailed`, `TunFailed`, `Caught`.
     pub fn note_fact(&mut self, fact: Fact, now: Moment) {
         self.outputs.reports.tell(fact, now);
-    }
-
-    fn data(&mut self, source: Source, datagram: &[u8], out: &mut [u8], now: Moment) -> Outcome {
-        let index = receiver_of(datagram, 4);
-        let Some(&slot) = self.by_index.get(&(index >> 8)) else {
-            self.look_into_stray(source, now);
-            return Err((None, DropReason::UnknownIndex));
-        };
-        let fail = |reason| (Some(slot), reason);
-        let peer = self.peers[slot.0 as usize]
-            .as_mut()
-            .ok_or((None, DropReason::UnknownIndex))?;
-        let opened = peer.open(index, source, datagram, out, &mut self.outputs, now);
-        if opened == Err(DropReason::NoSession) {
-            self.look_into_stray(source, now);
-        }
-        let (opened, moved) = opened.map_err(fail)?;
-        if moved {
-            self.endpoints.insert(source.remote, slot);
-        }
-        if opened.len == 0 {
-            return Ok(Received::Proof);
-        }
-        if !self.owns_source(slot, &out[..opened.len]) {
-            return Err(fail(DropReason::WrongSource));
-        }
-        Ok(Received::Packet {
-            peer: slot,
-            len: opened.len,
-        })
-    }
-
-    fn owns_source(&mut self, slot: PeerSlot, packet: &[u8]) -> bool {
-        let Some((from, _)) = addresses(packet) else {
-            return false;
-        };
-        if self.last_source != Some((from, slot)) {
-            if self.allowed.owner(from) != Some(slot) {
-                return false;
-            }
-            self.last_source = Some((from, slot));
-        }
-        true
-    }
-
-    /// A peer's endpoint sends on a session that we do not have: it was ours before a restart.
-    fn look_into_stray(&mut self, source: Source, now: Moment) {
-        if let Some(slot) = self.endpoints.get(&source.remote)
-            && self.limiter.admit_stray(now)
-            && let Some(peer) = &mut self.peers[slot.0 as usize]
-        {
-            peer.liveness.session_lost(now);
-            peer.pump(&mut self.outputs, now);
-        }
-    }
-
-    fn initiation(&mut self, source: Source, message: &[u8], now: Moment) -> Outcome {
-        let mut reply = [0; INITIATION_LEN];
-        match self.greet(source, message, &mut reply, now)? {
-            Greeted::Answer { peer, len } => {
-                self.outputs.send(peer, source, &reply[..len]);
-                Ok(peer.map_or(Received::Nothing, |_| Received::Proof))
-            }
-            Greeted::Silence => Ok(Received::Nothing),
-        }
-    }
-
-    fn response(&mut self, source: Source, message: &[u8], now: Moment) -> Outcome {
-        let index = receiver_of(message, 8) >> 8;
-        let slot = *self
-            .by_index
-            .get(&index)
-            .ok_or((None, DropReason::UnknownIndex))?;
-        let fail = |reason| (Some(slot), reason);
-        if !self.greetings.is_for_us(message) {
-            return Err((None, DropReason::BadMac));
-        }
-        if !self.limiter.admit_response(index, now) {
-            return Err(fail(DropReason::RateLimited));
-        }
-        let peer = self.peers[slot.0 as usize]
-            .as_mut()
-            .ok_or((None, DropReason::UnknownIndex))?;
-        let keying = peer
-            .lane
-            .by_index(index)
-            .ok_or(fail(DropReason::HandshakeRefused))?;
-        let mut reply = [0; INITIATION_LEN];
-        let progress = keying
-            .engine
-            .handshake(source.remote.ip(), message, &mut reply, now)
-            .map_err(fail)?;
-        if let crate::engine::Progress::Established { len } = progress {
-            peer.answered(index, source, &reply[..len], &mut self.outputs, now);
-            self.endpoints.insert(source.remote, slot);
-        }
-        Ok(Received::Proof)
-    }
-
-    fn cookie_reply(&mut self, source: Source, message: &[u8], now: Moment) -> Outcome {
-        let index = receiver_of(message, 4) >> 8;
-        let slot = *self
-            .by_index
-            .get(&index)
-            .ok_or((None, DropReason::UnknownIndex))?;
-        let fail = |reason| (Some(slot), reason);
-        let peer = self.peers[slot.0 as usize]
-            .as_mut()
-            .ok_or((None, DropReason::UnknownIndex))?;
-        if peer.liveness.initiations() == 0 || !self.limiter.admit_response(index, now) {
-            return Err(fail(DropReason::HandshakeRefused));
-        }
-        let keying = peer
-            .lane
-            .by_index(index)
-            .ok_or(fail(DropReason::HandshakeRefused))?;
-        let mut reply = [0; INITIATION_LEN];
-        keying
-            .engine
-            .handshake(source.remote.ip(), message, &mut reply, now)
-            .map_err(fail)?;
-        peer.took_cookie(now);
-        peer.pump(&mut self.outputs, now);
-        Ok(Received::Nothing)
     }
 
     /// Forgets indices and endpoints that nobody uses any more.
@@ -371,6 +267,11 @@ impl Plane {
         self.endpoints.retain(|remote, slot| {
             alive(slot).is_some_and(|peer| peer.endpoint() == Some(*remote))
         });
+        self.outputs.commons.indices.retain(|index, slot| {
+            let known = alive(slot).and_then(|peer| peer.probing.known.as_ref());
+            let mut indices = known.into_iter().flat_map(Acquaintance::indices);
+            indices.any(|used| used == *index)
+        });
     }
 }
 
@@ -378,6 +279,7 @@ impl Plane {
 pub struct Sealer<'a> {
     peer: &'a mut Peer,
     destination: Destination,
+    copy: Option<Destination>,
     mtu: u16,
     now: Moment,
 }
@@ -385,6 +287,11 @@ pub struct Sealer<'a> {
 impl Sealer<'_> {
     pub fn destination(&self) -> Destination {
         self.destination
+    }
+
+    /// Where the same datagrams go as well, while the primary path is in doubt.
+    pub fn copy(&self) -> Option<Destination> {
+        self.copy
     }
 
     /// The bound of padding.
@@ -395,12 +302,11 @@ impl Sealer<'_> {
     /// One WireGuard data message into `out`, which holds `packet.len() + 32` bytes or more; `packet`
     /// is already padded (`padded_len`). Returns `packet.len() + 32`.
     pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, DropReason> {
-        self.peer.seal(packet, out, self.now)
+        let len = self.peer.seal(packet, out, self.now)?;
+        self.peer.paths.sent_data(self.copy);
+        Ok(len)
     }
 }
-
-/// What became of a datagram, or whose drop it is and why.
-pub(crate) type Outcome = Result<Received, (Option<PeerSlot>, DropReason)>;
 
 /// `len` rounded up to WireGuard's 16 bytes, but not above the MTU (and never below `len`).
 pub fn padded_len(len: usize, mtu: u16) -> usize {

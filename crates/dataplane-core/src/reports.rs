@@ -125,6 +125,9 @@ fn kind(fact: &Fact) -> (Discriminant<Fact>, Option<ByteArray<32>>, u64) {
         Fact::SessionEstablished { public_key, .. }
         | Fact::SessionExpired { public_key }
         | Fact::Roamed { public_key, .. }
+        | Fact::Acquainted { public_key, .. }
+        | Fact::Learned { public_key, .. }
+        | Fact::Candidates { public_key, .. }
         | Fact::Unanswered { public_key, .. }
         | Fact::OneWay { public_key } => (Some(*public_key), 0),
         Fact::Losing {
@@ -148,6 +151,8 @@ mod tests {
     fn one_of_a_kind_per_peer_waits_and_the_newest_wins() {
         let mut reports = Reports::default();
         let roamed = |remote: &str| Fact::Roamed {
+            cause: crate::path::Cause::PeerMoved,
+            left: "192.0.2.9:9".parse().unwrap(),
             public_key: ByteArray::new([1; 32]),
             socket: 1,
             remote: remote.parse().unwrap(),

@@ -95,7 +95,7 @@ proptest! {
         let now = wire.now;
         let peer = wire.nodes[0].plane.route(&request, now).unwrap();
         let mut sealed = vec![0; request.len() + 32];
-        let len = wire.nodes[0].plane.sealer(peer, now).unwrap().seal(&request, &mut sealed).unwrap();
+        let len = wire.nodes[0].plane.sealer(peer, &request, false, now).unwrap().seal(&request, &mut sealed).unwrap();
         sealed.truncate(len);
         let at = at % sealed.len();
         if cut {

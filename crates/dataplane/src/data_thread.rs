@@ -67,6 +67,8 @@ struct DataThread {
     inbound: Inbound,
     outbound: Outbound,
     egress: Egress,
+    /// What goes out by a second path as well.
+    copies: Egress,
     moderation: Moderation,
     priority: Priority,
     serial: u64,
@@ -95,6 +97,7 @@ impl DataThread {
             inbound: Inbound::new(),
             outbound: Outbound::new(),
             egress: Egress::new(),
+            copies: Egress::new(),
             moderation: Moderation::default(),
             priority: Priority::default(),
             serial: 0,
@@ -146,6 +149,7 @@ impl DataThread {
             inbound,
             outbound,
             egress,
+            copies,
             priority,
             ..
         } = self;
@@ -154,7 +158,7 @@ impl DataThread {
             batch += inbound.receive(plane, udp, tun, !priority.is_realtime(), now);
         }
         if let Some(tun) = tun {
-            batch += outbound.read(plane, tun, sockets, egress, now);
+            batch += outbound.read(plane, tun, sockets, (egress, copies), now);
         }
         while let Some(transmit) = plane.transmit() {
             let size = transmit.bytes.len();
@@ -169,15 +173,21 @@ impl DataThread {
             let _ = egress.append(sockets, (transmit.peer, destination), size, copy);
         }
         egress.flush(sockets);
+        copies.flush(sockets);
         self.settle(now);
         batch
     }
 
     /// Takes note of what was refused in this turn.
     fn settle(&mut self, now: Moment) {
+        self.copies.refused().for_each(drop);
         for refused in self.egress.refused() {
-            self.plane
-                .note_drop(refused.owner, refused.reason, refused.count, now);
+            self.plane.note_refused(
+                (refused.owner, refused.destination),
+                refused.reason,
+                refused.count,
+                now,
+            );
             let socket = refused.destination.socket;
             if is_about_the_socket(refused.errno)
                 && self.failing.insert(socket, refused.errno) != Some(refused.errno)
@@ -267,6 +277,7 @@ impl DataThread {
         self.plane.apply(desired, seen, now)?;
 
         self.egress.flush(&mut self.sockets);
+        self.copies.flush(&mut self.sockets);
         if let Some(tun) = tun {
             if let Some(old) = self.tun.take() {
                 self.epoll.forget(old.fd());
@@ -347,6 +358,7 @@ impl DataThread {
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
         self.egress = Egress::new();
+        self.copies = Egress::new();
         self.inbound.reset();
         let part = "turn".into();
         self.plane.note_fact(Fact::Caught { part, text }, now);

@@ -78,6 +78,25 @@ impl Egress {
         Ok(())
     }
 
+    /// The datagram of `size` bytes that was appended last.
+    pub fn last(&self, size: usize) -> &[u8] {
+        &self.buffer[self.len - size..self.len]
+    }
+
+    /// The same datagram for another destination as well; nobody misses it if it is refused.
+    pub fn append_copy(
+        &mut self,
+        sockets: &mut [Udp],
+        place: (Option<PeerSlot>, Destination),
+        datagram: &[u8],
+    ) {
+        let copied = self.append(sockets, place, datagram.len(), |out| {
+            out[..datagram.len()].copy_from_slice(datagram);
+            Ok::<_, DropReason>(datagram.len())
+        });
+        debug_assert!(copied.is_ok());
+    }
+
     pub fn flush(&mut self, sockets: &mut [Udp]) {
         let Some(batch) = self.batch.take() else {
             return;

@@ -152,7 +152,7 @@ impl Outbound {
         plane: &mut Plane,
         tun: &Tun,
         sockets: &mut [Udp],
-        egress: &mut Egress,
+        (egress, copies): (&mut Egress, &mut Egress),
         now: Moment,
     ) -> u32 {
         let (mut count, mut bytes) = (0, 0);
@@ -170,12 +170,17 @@ impl Outbound {
                 continue;
             };
             let mut refused = None;
-            let handed = if let Some(mut sealer) = plane.sealer(slot, now) {
+            let crowd = header.is_super_packet();
+            let handed = if let Some(mut sealer) = plane.sealer(slot, &packet[..len], crowd, now) {
                 let place = (Some(slot), sealer.destination());
+                let copy = sealer.copy().map(|to| (None, to));
                 split(header, packet, len, sealer.mtu(), |segment| {
                     let size = segment.len() + DATA_OVERHEAD;
                     let sealed =
                         egress.append(sockets, place, size, |out| sealer.seal(segment, out));
+                    if let (Ok(()), Some(copy)) = (&sealed, copy) {
+                        copies.append_copy(sockets, copy, egress.last(size));
+                    }
                     refused = refused.or(sealed.err());
                 })
             } else {

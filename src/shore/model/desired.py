@@ -9,6 +9,8 @@ import msgspec
 
 PublicKey = bytes
 PathKind = Literal["direct", "relay"]
+CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static"]
+Redundancy = Literal["off", "auto", "interactive", "always"]
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -17,6 +19,7 @@ class Interface(msgspec.Struct, frozen=True):
     private_key: bytes | None
     mtu: int
     offload: bool = True
+    probing: bool = True
 
 
 class Socket(msgspec.Struct, frozen=True):
@@ -40,6 +43,14 @@ class Path(msgspec.Struct, frozen=True):
     kind: PathKind
     socket: int
     remote: str
+    metered: bool = False
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An endpoint where a node may be reached, not yet proven."""
+
+    endpoint: str
+    kind: CandidateKind
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -57,6 +68,8 @@ class Peer(msgspec.Struct, frozen=True):
     renew: int
     lanes: tuple[Lane, ...]
     paths: tuple[Path, ...]
+    redundancy: Redundancy = "auto"
+    candidates: tuple[Candidate, ...] = ()
 
 
 class DesiredState(msgspec.Struct, frozen=True):

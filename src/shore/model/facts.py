@@ -2,6 +2,8 @@
 
 import msgspec
 
+from shore.model.desired import Candidate, PathKind
+
 
 class _Fact(msgspec.Struct, frozen=True, tag_field="type"):
     pass
@@ -22,11 +24,35 @@ class SessionExpired(_Fact, frozen=True, tag="session_expired"):
 
 
 class Roamed(_Fact, frozen=True, tag="roamed"):
-    """The peer's authenticated datagrams come from another endpoint."""
+    """The primary path is another one: the peer speaks from there, or a reflex switched."""
 
     public_key: bytes
     socket: int
     remote: str
+    cause: str = "peer_moved"
+    left: str = ""
+
+
+class Acquainted(_Fact, frozen=True, tag="acquainted"):
+    """The peer is a Shore node, and the planes share probe keys."""
+
+    public_key: bytes
+    restarted: bool
+
+
+class Learned(_Fact, frozen=True, tag="learned"):
+    """The peer speaks from a place that nobody advised."""
+
+    public_key: bytes
+    socket: int
+    remote: str
+
+
+class Candidates(_Fact, frozen=True, tag="candidates"):
+    """Where the peer says that it may be: its whole list."""
+
+    public_key: bytes
+    candidates: tuple[Candidate, ...]
 
 
 class Unanswered(_Fact, frozen=True, tag="unanswered"):
@@ -76,6 +102,9 @@ Fact = (
     SessionEstablished
     | SessionExpired
     | Roamed
+    | Acquainted
+    | Learned
+    | Candidates
     | Unanswered
     | OneWay
     | Losing
@@ -83,6 +112,29 @@ Fact = (
     | TunFailed
     | Caught
 )
+
+
+class PathCounters(msgspec.Struct, frozen=True):
+    """One path's numbers; losses are shares from 0 to 1, None until known.
+
+    `data_sent` and `data_arrived` are data messages of the last 2 s and what the peer counted of them;
+    `observed` is what we look like from there.
+    """
+
+    id: int | None
+    kind: PathKind
+    socket: int
+    remote: str
+    primary: bool
+    state: str
+    rtt_ms: float | None = None
+    jitter_ms: float | None = None
+    loss_tx: float | None = None
+    loss_rx: float | None = None
+    data_sent: int | None = None
+    data_arrived: int | None = None
+    proof_age_s: float | None = None
+    observed: str | None = None
 
 
 class PeerCounters(msgspec.Struct, frozen=True):
@@ -101,3 +153,6 @@ class PeerCounters(msgspec.Struct, frozen=True):
     tx_bytes: int
     handshakes: int
     drops: dict[str, int]
+    probed: bool = False
+    switches: int = 0
+    paths: tuple[PathCounters, ...] = ()

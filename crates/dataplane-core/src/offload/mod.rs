@@ -26,6 +26,11 @@ pub struct VnetHeader {
 impl VnetHeader {
     pub const LEN: usize = 10;
 
+    /// Whether the packet is many segments in one.
+    pub fn is_super_packet(&self) -> bool {
+        self.gso_type & !GSO_ECN != GSO_NONE
+    }
+
     pub fn read(bytes: &[u8; Self::LEN]) -> Self {
         let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
         Self {

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_bytes::ByteArray;
-use shore_dataplane_core::desired::{DesiredState, Interface, Lane, Path, PathKind, Peer, Socket};
+use shore_dataplane_core::desired::{
+    DesiredState, Interface, Lane, Path, PathKind, Peer, Redundancy, Socket, SocketId,
+};
 use shore_dataplane_core::engine::EngineFactory;
 use shore_dataplane_core::engine::model::{Models, public_key};
 use shore_dataplane_core::facts::{Fact, PeerCounters};
@@ -18,6 +20,8 @@ pub const SOCKET: u32 = 1;
 pub struct Node {
     pub plane: Plane,
     pub address: SocketAddr,
+    /// Further addresses, each of a socket of its own.
+    pub others: Vec<(SocketId, SocketAddr)>,
     pub inner: Ipv4Addr,
     /// Answers requests, as a host that answers pings.
     pub echoes: bool,
@@ -26,6 +30,22 @@ pub struct Node {
     pub replies: Vec<(Moment, u32)>,
     pub facts: Vec<Fact>,
     pub desired: DesiredState,
+}
+
+impl Node {
+    /// Where a socket sends from.
+    pub fn place(&self, socket: SocketId) -> SocketAddr {
+        let other = self.others.iter().find(|(id, _)| *id == socket);
+        other.map_or(self.address, |(_, address)| *address)
+    }
+
+    fn socket(&self, address: SocketAddr) -> Option<SocketId> {
+        if address == self.address {
+            return Some(SOCKET);
+        }
+        let other = self.others.iter().find(|(_, other)| *other == address);
+        other.map(|(id, _)| *id)
+    }
 }
 
 struct Datagram {
@@ -42,6 +62,8 @@ pub struct Wire {
     pub now: Moment,
     pub nodes: Vec<Node>,
     pub latency: Duration,
+    /// Added to the latency from an address.
+    pub slower: BTreeMap<SocketAddr, Duration>,
     pub loses: Loses,
     /// Initiations that left a node, by its address.
     pub initiations: BTreeMap<SocketAddr, Vec<(Moment, Vec<u8>)>>,
@@ -69,6 +91,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         kind: PathKind::Direct,
         socket: SOCKET,
         remote,
+        metered: false,
     };
     Peer {
         public_key: ByteArray::new(public),
@@ -78,6 +101,8 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         wanted: false,
         renew: 0,
         lanes: vec![Lane { id: 0 }],
+        redundancy: Redundancy::Auto,
+        candidates: Vec::new(),
         paths: endpoint.into_iter().map(path).collect(),
     }
 }
@@ -88,6 +113,8 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
             private_key: Some(ByteArray::new(private_key)),
             mtu: 1420,
             offload: true,
+            // Most dialogues are with plain WireGuard.
+            probing: false,
         },
         sockets: vec![Socket {
             id: SOCKET,
@@ -104,6 +131,7 @@ impl Wire {
             now: Moment::from_millis(1000),
             nodes: Vec::new(),
             latency: Duration::from_millis(10),
+            slower: BTreeMap::new(),
             loses: Box::new(|_, _, _, _| false),
             initiations: BTreeMap::new(),
             sent_bytes: BTreeMap::new(),
@@ -142,6 +170,7 @@ impl Wire {
         self.nodes.push(Node {
             plane,
             address,
+            others: Vec::new(),
             inner,
             echoes: true,
             requests,
@@ -205,14 +234,16 @@ impl Wire {
             return;
         };
         let mut out = vec![0; packet.len() + 32];
-        let Some(mut sealer) = plane.sealer(peer, now) else {
+        let Some(mut sealer) = plane.sealer(peer, packet, false, now) else {
             plane.stage(peer, packet, now);
             return self.drain(from);
         };
-        let to = sealer.destination().remote;
+        let destinations = [Some(sealer.destination()), sealer.copy()];
         let len = sealer.seal(packet, &mut out).unwrap();
         out.truncate(len);
-        self.carry(self.nodes[from].address, to, out);
+        for to in destinations.into_iter().flatten() {
+            self.carry(self.nodes[from].place(to.socket), to.remote, out.clone());
+        }
     }
 
     /// Lets time pass in steps of 5 ms.
@@ -260,8 +291,9 @@ impl Wire {
         }
         *self.sent_bytes.entry(from).or_default() += bytes.len();
         if !(self.loses)(from, to, &bytes, self.now) {
+            let slower = self.slower.get(&from).copied().unwrap_or_default();
             self.in_flight.push(Datagram {
-                at: self.now + self.latency,
+                at: self.now + self.latency + slower,
                 from,
                 to,
                 bytes,
@@ -293,13 +325,13 @@ impl Wire {
         let Some(node) = self
             .nodes
             .iter()
-            .position(|node| node.address == datagram.to)
+            .position(|node| node.socket(datagram.to).is_some())
         else {
             return;
         };
         let mut out = vec![0; datagram.bytes.len()];
         let source = Source {
-            socket: SOCKET,
+            socket: self.nodes[node].socket(datagram.to).unwrap(),
             remote: datagram.from,
         };
         let received = self.nodes[node]
@@ -328,7 +360,8 @@ impl Wire {
 
     fn drain(&mut self, node: usize) {
         while let Some(transmit) = self.nodes[node].plane.transmit() {
-            self.carry(self.nodes[node].address, transmit.remote, transmit.bytes);
+            let from = self.nodes[node].place(transmit.socket);
+            self.carry(from, transmit.remote, transmit.bytes);
         }
         while let Some((_, _, fact)) = self.nodes[node].plane.fact() {
             self.nodes[node].facts.push(fact);

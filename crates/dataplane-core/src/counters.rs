@@ -1,0 +1,71 @@
+//! A peer's numbers, as they answer the brain's question.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::facts::{PathCounters, PeerCounters};
+use crate::path::Path;
+use crate::peer::Peer;
+use crate::time::Moment;
+
+impl Peer {
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        self.paths.primary().map(|path| path.remote)
+    }
+
+    pub fn counters(&self, now: Moment) -> PeerCounters {
+        let session = self.lane.session(now);
+        let age = |at: Moment| now.since(at).as_secs_f64();
+        PeerCounters {
+            public_key: self.key(),
+            endpoint: self.endpoint(),
+            socket: self.paths.primary().map(|path| path.socket),
+            connected: self.liveness.connected(session, now),
+            last_received_age_s: self.liveness.last_received().map(age),
+            last_handshake_age_s: self.liveness.last_handshake().map(age),
+            session_age_s: session.map(|session| age(session.established)),
+            handshake_rtt_ms: self.liveness.rtt().map(millis),
+            unanswered_s: self
+                .liveness
+                .waiting(now)
+                .map(|waited| waited.as_secs_f64()),
+            rx_bytes: self.rx_bytes,
+            tx_bytes: self.tx_bytes,
+            handshakes: self.handshakes,
+            probed: self.paths.is_probed(),
+            switches: self.probing.switches,
+            paths: self
+                .paths
+                .iter()
+                .map(|(path, primary)| of_path(path, primary, now))
+                .collect(),
+            drops: self.drops.clone(),
+        }
+    }
+}
+
+fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
+    let data = path.measure.data_delivered(DATA_SPAN, now);
+    PathCounters {
+        id: path.id,
+        kind: path.kind,
+        socket: path.destination.socket,
+        remote: path.destination.remote,
+        primary,
+        state: path.state(now),
+        rtt_ms: path.measure.rtt().map(millis),
+        jitter_ms: path.measure.jitter().map(millis),
+        loss_tx: path.measure.loss_sent(),
+        loss_rx: path.measure.loss_received(),
+        data_sent: data.map(|(sent, _)| sent),
+        data_arrived: data.map(|(_, arrived)| arrived),
+        proof_age_s: path.proof().map(|at| now.since(at).as_secs_f64()),
+        observed: path.observed,
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+const DATA_SPAN: Duration = Duration::from_secs(2);

@@ -1,0 +1,331 @@
+//! What is known of one way to a peer: round trips, jitter, loss each way, and whether data gets through.
+//!
+//! Everything comes from probes. A probe is answered, late, or lost; an echo carries what the other end
+//! counted of our probes and of our data on this way, as it was when our probe passed. So loss is known
+//! per direction, and data that the probes overtook is told from data that never came.
+//!
+//! Loss is that of the last 10 s, and of eight probes at least; one lost probe is news to the reflex, not
+//! a percentage.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::probe::message::{Echo, Probe, Report};
+use crate::time::Moment;
+
+#[derive(Default)]
+pub struct Measure {
+    /// Probes sent on this path.
+    count: u32,
+    waiting: VecDeque<Sent>,
+    srtt: Option<Duration>,
+    deviation: Duration,
+    last_rtt: Option<Duration>,
+    jitter: Duration,
+    last_sent: Option<Moment>,
+    /// Unanswered since the last answer.
+    in_a_row: u32,
+    /// What came in by this way.
+    arrived: Report,
+    received: Ratio,
+    delivered: Ratio,
+    pub data_sent: u32,
+    data: VecDeque<DataSample>,
+}
+
+struct Sent {
+    transaction: u32,
+    count: u32,
+    at: Moment,
+    data_sent: u32,
+    late: bool,
+}
+
+#[derive(Clone, Copy)]
+struct DataSample {
+    at: Moment,
+    sent: u32,
+    arrived: u32,
+}
+
+impl Measure {
+    /// The probe to send now.
+    pub fn probe(&mut self, transaction: u32, now: Moment) -> Probe {
+        self.count += 1;
+        self.last_sent = Some(now);
+        self.waiting.push_back(Sent {
+            transaction,
+            count: self.count,
+            at: now,
+            data_sent: self.data_sent,
+            late: false,
+        });
+        if self.waiting.len() > MOST_WAITING {
+            self.waiting.pop_front();
+        }
+        Probe {
+            transaction,
+            count: self.count,
+            sent_at: now.0.as_nanos() as u64,
+            report: self.arrived,
+        }
+    }
+
+    /// The peer's probe came this way. Returns what an echo reports.
+    pub fn arrived(&mut self, probe: &Probe, now: Moment) -> Report {
+        // A count that falls is a peer that began anew.
+        if probe.count < self.arrived.highest / 2 {
+            self.arrived.probes = 0;
+            self.arrived.highest = 0;
+            self.received = Ratio::default();
+        }
+        self.arrived.probes = self.arrived.probes.wrapping_add(1);
+        self.arrived.highest = self.arrived.highest.max(probe.count);
+        self.received
+            .note(self.arrived.highest, self.arrived.probes, now);
+        self.arrived
+    }
+
+    pub fn data_arrived(&mut self) {
+        self.arrived.data = self.arrived.data.wrapping_add(1);
+    }
+
+    /// An echo of a probe of this path. False if it answers none that waits.
+    pub fn answered(&mut self, echo: &Echo, now: Moment) -> bool {
+        let Some(place) = self
+            .waiting
+            .iter()
+            .position(|sent| sent.transaction == echo.transaction)
+        else {
+            return false;
+        };
+        let Some(sent) = self.waiting.remove(place) else {
+            return false;
+        };
+        self.waiting.retain(|other| other.at > sent.at);
+        self.in_a_row = 0;
+        let held = Duration::from_micros(u64::from(echo.held_us));
+        self.round_trip(now.since(sent.at).saturating_sub(held));
+        self.delivered.note(sent.count, echo.report.probes, now);
+        self.data.push_back(DataSample {
+            at: now,
+            sent: sent.data_sent,
+            arrived: echo.report.data,
+        });
+        if self.data.len() > MOST_SAMPLES {
+            self.data.pop_front();
+        }
+        true
+    }
+
+    /// Probes that became late by now; each is told once.
+    pub fn overdue(&mut self, now: Moment) -> u32 {
+        let limit = self.patience();
+        let mut count = 0;
+        for sent in &mut self.waiting {
+            if !sent.late && now.since(sent.at) >= limit {
+                sent.late = true;
+                count += 1;
+            }
+        }
+        self.in_a_row += count;
+        self.waiting
+            .retain(|sent| now.since(sent.at) < FORGET_AFTER);
+        count
+    }
+
+    /// When the next probe becomes late.
+    pub fn overdue_at(&self) -> Option<Moment> {
+        let limit = self.patience();
+        let sent = self.waiting.iter().find(|sent| !sent.late)?;
+        Some(sent.at + limit)
+    }
+
+    /// How long an answer may take.
+    pub fn patience(&self) -> Duration {
+        match self.srtt {
+            Some(srtt) => (srtt + 4 * self.deviation + MARGIN).clamp(LEAST_PATIENCE, MOST_PATIENCE),
+            None => FIRST_PATIENCE,
+        }
+    }
+
+    /// Probes unanswered since the last answer.
+    pub fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
+    pub fn last_sent(&self) -> Option<Moment> {
+        self.last_sent
+    }
+
+    pub fn rtt(&self) -> Option<Duration> {
+        self.srtt
+    }
+
+    pub fn jitter(&self) -> Option<Duration> {
+        self.srtt.map(|_| self.jitter)
+    }
+
+    /// The share of our probes that did not get there, 0 to 1.
+    pub fn loss_sent(&self) -> Option<f64> {
+        self.delivered.loss()
+    }
+
+    /// The share of the peer's probes that did not get here.
+    pub fn loss_received(&self) -> Option<f64> {
+        self.received.loss()
+    }
+
+    /// Data messages sent, and how many of them the peer counted, over the newest samples that span
+    /// `time` or more.
+    pub fn data_delivered(&self, time: Duration, now: Moment) -> Option<(u32, u32)> {
+        let newest = self.data.back()?;
+        let oldest = self
+            .data
+            .iter()
+            .rev()
+            .find(|sample| now.since(sample.at) >= time)?;
+        Some((
+            newest.sent.wrapping_sub(oldest.sent),
+            newest.arrived.wrapping_sub(oldest.arrived),
+        ))
+    }
+
+    /// Data samples count from here: the path is used anew.
+    pub fn forget_data(&mut self) {
+        self.data.clear();
+    }
+
+    fn round_trip(&mut self, rtt: Duration) {
+        if let Some(last) = self.last_rtt.replace(rtt) {
+            let change = rtt.abs_diff(last);
+            self.jitter = (self.jitter * 15 + change) / 16;
+        }
+        // RFC 6298, with the faster gains that probes at a known rate allow.
+        match self.srtt {
+            None => {
+                self.srtt = Some(rtt);
+                self.deviation = rtt / 4;
+            }
+            Some(srtt) => {
+                self.deviation = (self.deviation * 3 + srtt.abs_diff(rtt)) / 4;
+                self.srtt = Some((srtt * 7 + rtt) / 8);
+            }
+        }
+    }
+}
+
+/// A share of what was sent that arrived, over a window of time.
+#[derive(Default)]
+struct Ratio {
+    samples: VecDeque<(Moment, u32, u32)>,
+}
+
+impl Ratio {
+    fn note(&mut self, sent: u32, arrived: u32, now: Moment) {
+        self.samples.push_back((now, sent, arrived));
+        while self.samples.len() > MOST_SAMPLES
+            || self
+                .samples
+                .front()
+                .is_some_and(|(at, ..)| now.since(*at) > WINDOW && self.samples.len() > 2)
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    fn loss(&self) -> Option<f64> {
+        let (_, sent_first, arrived_first) = self.samples.front()?;
+        let (_, sent, arrived) = self.samples.back()?;
+        let sent = sent.saturating_sub(*sent_first);
+        let arrived = arrived.saturating_sub(*arrived_first).min(sent);
+        (sent >= LEAST_SAMPLE).then(|| f64::from(sent - arrived) / f64::from(sent))
+    }
+}
+
+const MARGIN: Duration = Duration::from_millis(50);
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+const MOST_PATIENCE: Duration = Duration::from_secs(2);
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+const FORGET_AFTER: Duration = Duration::from_secs(10);
+const WINDOW: Duration = Duration::from_secs(10);
+const LEAST_SAMPLE: u32 = 8;
+const MOST_WAITING: usize = 64;
+const MOST_SAMPLES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_millis(millis)
+    }
+
+    fn echo(probe: &Probe, report: Report) -> Echo {
+        Echo {
+            transaction: probe.transaction,
+            held_us: 0,
+            sent_at: probe.sent_at,
+            report,
+            observed: "192.0.2.1:1".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn loss_is_told_per_direction() {
+        let (mut a, mut b) = (Measure::default(), Measure::default());
+        for n in 0..100u64 {
+            let probe = a.probe(n as u32, at(n * 100));
+            // One in four is lost on the way there, one in ten of the echoes on the way back.
+            if n % 4 == 3 {
+                continue;
+            }
+            let report = b.arrived(&probe, at(n * 100 + 10));
+            if n % 10 != 9 {
+                assert!(a.answered(&echo(&probe, report), at(n * 100 + 20)));
+            }
+        }
+        let (there, back) = (a.loss_sent().unwrap(), b.loss_received().unwrap());
+        assert!((0.2..0.3).contains(&there), "{there}");
+        assert!((0.2..0.3).contains(&back), "{back}");
+    }
+
+    #[test]
+    fn an_answer_after_all_ends_the_row_and_teaches_patience() {
+        let mut path = Measure::default();
+        for n in 0..10 {
+            let probe = path.probe(n, at(u64::from(n) * 100));
+            path.answered(
+                &echo(&probe, Report::default()),
+                at(u64::from(n) * 100 + 10),
+            );
+        }
+        assert_eq!(path.patience(), LEAST_PATIENCE);
+        let late = path.probe(99, at(2000));
+        assert_eq!(path.overdue(at(2099)), 0);
+        assert_eq!(path.overdue(at(2100)), 1);
+        assert_eq!((path.overdue(at(2200)), path.in_a_row()), (0, 1));
+        assert!(path.answered(&echo(&late, Report::default()), at(2310)));
+        assert_eq!(path.in_a_row(), 0);
+        assert!(path.patience() > Duration::from_millis(200));
+        assert!(!path.answered(&echo(&late, Report::default()), at(2320)));
+    }
+
+    #[test]
+    fn data_that_never_came_is_told_from_data_under_way() {
+        let mut path = Measure::default();
+        for n in 0..20u64 {
+            let probe = path.probe(n as u32, at(n * 100));
+            path.data_sent += 10;
+            let report = Report {
+                data: 7,
+                ..Report::default()
+            };
+            path.answered(&echo(&probe, report), at(n * 100 + 10));
+        }
+        let (sent, arrived) = path
+            .data_delivered(Duration::from_secs(1), at(1910))
+            .unwrap();
+        assert!(sent >= 90 && arrived == 0, "{sent} {arrived}");
+    }
+}

@@ -1,0 +1,295 @@
+//! The ways to one peer, and which of them is primary.
+//!
+//! The brain's list is advice in order of preference. A place nobody advised is *learned* when the peer
+//! authenticates something from there.
+//!
+//! **A foreign peer** cannot be probed, so what it sends is all the proof there is. Its data moves the primary
+//! path to another remote, never to another socket of ours: the socket is the brain's choice of uplink,
+//! and which one a datagram enters by says nothing about the way back. A response does, as it answers an
+//! initiation that left by that very socket. There is one learned path, and it goes with the next advice.
+//!
+//! **A Shore peer**, with whom we have probe keys, is probed on every path (`measure`), and each path has a
+//! state (`health`). Nothing moves on arrival alone: a learned path is a candidate until an echo proves it.
+//! What to do follows from the states, here and nowhere else:
+//!
+//! * the primary path is dead, or held: the best live one that was proved since takes over;
+//! * it is suspect, or has not been heard of for 5 s: packets are copied to the standby;
+//! * it is live: it stays, unless advice prefers another live one; then that is *wished*, and the peer
+//!   moves there when it can do so without losing packets on their way.
+
+mod health;
+mod measure;
+mod reflex;
+mod schedule;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use health::Health;
+pub use health::State;
+use measure::Measure;
+
+use crate::desired::{self, PathId, PathKind, SocketId};
+use crate::plane::{Destination, Source};
+use crate::time::Moment;
+
+pub struct Path {
+    /// Absent for a learned path.
+    pub id: Option<PathId>,
+    pub kind: PathKind,
+    pub destination: Destination,
+    pub metered: bool,
+    pub measure: Measure,
+    pub observed: Option<SocketAddr>,
+    health: Health,
+    /// To be probed at once.
+    poked: bool,
+    heard: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    Data,
+    Response,
+}
+
+/// Why the primary path is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Probes are unanswered.
+    Dead,
+    /// Probes pass, and data does not.
+    Deaf,
+    /// The peer sends from there now.
+    PeerMoved,
+    /// A handshake was answered there.
+    Response,
+    /// The brain prefers it.
+    Advice,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch {
+    pub from: Destination,
+    pub to: Destination,
+    pub cause: Cause,
+}
+
+#[derive(Default)]
+pub struct Paths {
+    advice: Vec<desired::Path>,
+    paths: Vec<Path>,
+    primary: usize,
+    /// Whether the peer answers probes.
+    probed: bool,
+    /// Where the peer's newest data came from.
+    newest: Option<Source>,
+    /// Learned, and not yet told.
+    learned: Vec<Source>,
+    deaf: bool,
+}
+
+impl Paths {
+    pub fn advise(&mut self, advice: &[desired::Path], now: Moment) {
+        if self.advice == advice {
+            return;
+        }
+        let same_favourite = self.advice.first() == advice.first();
+        let kept = self.primary().filter(|_| same_favourite || self.probed);
+        self.advice = advice.to_vec();
+        let mut old = std::mem::take(&mut self.paths);
+        for advised in advice {
+            let destination = Destination::from(advised);
+            let known = old
+                .iter()
+                .position(|path| path.destination == destination)
+                .map(|place| old.swap_remove(place));
+            let mut path = known.unwrap_or_else(|| Path::new(destination, now));
+            path.id = Some(advised.id);
+            path.kind = advised.kind;
+            path.metered = advised.metered;
+            self.paths.push(path);
+        }
+        if self.probed {
+            // Learned places that still speak, and the one in use, outlive the advice.
+            let speaks = |path: &Path| path.heard.is_some_and(|at| now.since(at) < LEARNED_FOR);
+            old.retain(|path| {
+                kept == Some(path.destination) || (path.id.is_none() && speaks(path))
+            });
+            for path in &mut old {
+                path.id = None;
+            }
+            self.paths.append(&mut old);
+        }
+        self.primary = kept.and_then(|kept| self.position(kept)).unwrap_or(0);
+    }
+
+    /// Drops paths whose socket is gone.
+    pub fn retain(&mut self, is_open: impl Fn(SocketId) -> bool) {
+        let primary = self.primary();
+        self.paths.retain(|path| is_open(path.destination.socket));
+        self.primary = primary
+            .and_then(|primary| self.position(primary))
+            .or_else(|| self.best(|path| path.health.proof().is_some()))
+            .unwrap_or(0);
+    }
+
+    pub fn primary(&self) -> Option<Destination> {
+        self.paths.get(self.primary).map(|path| path.destination)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, bool)> {
+        let primary = self.primary;
+        self.paths
+            .iter()
+            .enumerate()
+            .map(move |(place, path)| (path, place == primary))
+    }
+
+    /// Where the `n`-th initiation in a row goes: the primary path first, then the others in turn.
+    pub fn in_turn(&self, n: u32) -> Option<Destination> {
+        let count = self.paths.len();
+        let place = (self.primary + n as usize).checked_rem(count)?;
+        Some(self.paths[place].destination)
+    }
+
+    /// The peer proved that it is at `source`. Returns how the primary path moved.
+    pub fn follow(&mut self, source: Source, proof: Proof, now: Moment) -> Option<Switch> {
+        let Some(primary) = self.primary() else {
+            self.learn(source, now);
+            return Some(Switch::new(source, source, Cause::PeerMoved));
+        };
+        if self.probed {
+            return self.heard(source, proof, now);
+        }
+        if primary == source || (proof == Proof::Data && primary.remote == source.remote) {
+            return None;
+        }
+        match self.position(source) {
+            Some(place) => self.primary = place,
+            None if primary.remote == source.remote => return None,
+            None => self.learn(source, now),
+        }
+        let cause = match proof {
+            Proof::Data => Cause::PeerMoved,
+            Proof::Response => Cause::Response,
+        };
+        Some(Switch::new(primary, source, cause))
+    }
+
+    fn heard(&mut self, source: Source, proof: Proof, now: Moment) -> Option<Switch> {
+        let place = self.place_of(source, now);
+        match proof {
+            Proof::Data => {
+                self.newest = Some(source);
+                None
+            }
+            Proof::Response => {
+                self.paths[place].health.proved(now);
+                let doubted = self.paths[self.primary].health.state(now) != State::Live;
+                (place != self.primary && doubted).then(|| self.switch(place, Cause::Response, now))
+            }
+        }
+    }
+
+    fn switch(&mut self, to: usize, cause: Cause, _now: Moment) -> Switch {
+        let from = std::mem::replace(&mut self.primary, to);
+        self.paths[to].measure.forget_data();
+        Switch::new(
+            self.paths[from].destination,
+            self.paths[to].destination,
+            cause,
+        )
+    }
+
+    /// The path of a place that the peer speaks from; made, if there is none.
+    fn place_of(&mut self, source: Source, now: Moment) -> usize {
+        let place = self.position(source).unwrap_or_else(|| {
+            let learned = self
+                .paths
+                .iter()
+                .enumerate()
+                .filter(|(place, path)| path.id.is_none() && *place != self.primary);
+            let count = self.paths.iter().filter(|path| path.id.is_none()).count();
+            let oldest = (count >= MOST_LEARNED)
+                .then(|| learned.min_by_key(|(_, path)| path.heard))
+                .flatten()
+                .map(|(place, _)| place);
+            self.learned.push(source);
+            match oldest {
+                Some(place) => {
+                    self.paths[place] = Path::new(source, now);
+                    place
+                }
+                None => {
+                    self.paths.push(Path::new(source, now));
+                    self.paths.len() - 1
+                }
+            }
+        });
+        self.paths[place].heard = Some(now);
+        place
+    }
+
+    fn learn(&mut self, source: Source, now: Moment) {
+        self.paths.retain(|path| path.id.is_some());
+        self.paths.insert(0, Path::new(source, now));
+        self.primary = 0;
+    }
+
+    fn position(&self, destination: Destination) -> Option<usize> {
+        if self.primary() == Some(destination) {
+            return Some(self.primary);
+        }
+        self.paths
+            .iter()
+            .position(|path| path.destination == destination)
+    }
+}
+
+impl Path {
+    fn new(destination: Destination, now: Moment) -> Self {
+        Self {
+            id: None,
+            kind: PathKind::Direct,
+            destination,
+            metered: false,
+            measure: Measure::default(),
+            observed: None,
+            health: Health::new(now),
+            poked: true,
+            heard: None,
+        }
+    }
+
+    pub fn state(&self, now: Moment) -> State {
+        self.health.state(now)
+    }
+
+    pub fn proof(&self) -> Option<Moment> {
+        self.health.proof()
+    }
+}
+
+impl Switch {
+    fn new(from: Destination, to: Destination, cause: Cause) -> Self {
+        Self { from, to, cause }
+    }
+}
+
+impl From<&desired::Path> for Destination {
+    fn from(path: &desired::Path) -> Self {
+        Self {
+            socket: path.socket,
+            remote: path.remote,
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MOST_LEARNED: usize = 4;
+const LEARNED_FOR: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

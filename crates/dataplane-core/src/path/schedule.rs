@@ -1,0 +1,169 @@
+//! When each path of a Shore peer is probed, and what its answers change.
+//!
+//! A busy peer's primary path is probed often, as its silence is what people notice; its standby often
+//! enough to be known alive; a path in doubt very often, until the doubt is settled. A quiet peer's paths
+//! are probed just often enough that the NATs on the way remember them.
+
+use std::time::Duration;
+
+use super::health::{ROW, State};
+use super::{Paths, SECOND};
+use crate::plane::{Destination, Source};
+use crate::probe::message::{Echo, Probe, Report};
+use crate::time::Moment;
+
+impl Paths {
+    /// There are probe keys: every path is to be proved.
+    pub fn begin_probing(&mut self) {
+        self.probed = true;
+        self.poke_all();
+    }
+
+    /// The peer does not know our keys any more, or is plain WireGuard after all.
+    pub fn end_probing(&mut self) {
+        self.probed = false;
+    }
+
+    pub fn is_probed(&self) -> bool {
+        self.probed
+    }
+
+    /// Where we are, or where the peer is, may have changed: prove every path anew.
+    pub fn doubt(&mut self, now: Moment) {
+        for path in &mut self.paths {
+            path.health.doubt(now);
+        }
+        self.poke_all();
+    }
+
+    fn poke_all(&mut self) {
+        for path in &mut self.paths {
+            path.poked = true;
+        }
+    }
+
+    /// The next probe that is due, if any: where it goes, and what it says.
+    pub fn probe(
+        &mut self,
+        busy: bool,
+        transaction: u32,
+        now: Moment,
+    ) -> Option<(Destination, Probe)> {
+        let place = (0..self.paths.len().min(MOST_PROBED))
+            .find(|place| self.probe_at(*place, busy, now) <= now)?;
+        let path = &mut self.paths[place];
+        path.poked = false;
+        Some((path.destination, path.measure.probe(transaction, now)))
+    }
+
+    /// When the next probe is due.
+    pub fn deadline_of_probe(&self, busy: bool, now: Moment) -> Option<Moment> {
+        (0..self.paths.len().min(MOST_PROBED))
+            .map(|place| self.probe_at(place, busy, now))
+            .min()
+    }
+
+    /// When the next probe is due, or a sent one becomes late.
+    pub fn deadline(&self, busy: bool, now: Moment) -> Option<Moment> {
+        if !self.probed {
+            return None;
+        }
+        let late = self
+            .paths
+            .iter()
+            .filter_map(|path| path.measure.overdue_at());
+        late.chain(self.deadline_of_probe(busy, now)).min()
+    }
+
+    fn probe_at(&self, place: usize, busy: bool, now: Moment) -> Moment {
+        let path = &self.paths[place];
+        let Some(sent) = path.measure.last_sent().filter(|_| !path.poked) else {
+            return Moment::default();
+        };
+        sent + self.interval(place, busy, now)
+    }
+
+    fn interval(&self, place: usize, busy: bool, now: Moment) -> Duration {
+        let path = &self.paths[place];
+        let of_primary = self.paths[self.primary].health.state(now);
+        let pick = |when_busy, when_quiet| if busy { when_busy } else { when_quiet };
+        let is_standby = self.standby(now) == Some(place);
+        match path.health.state(now) {
+            State::Suspect if now.since(path.health.since()) < KEEN_FOR => KEEN,
+            State::Suspect => SECOND / 4,
+            State::Unproven if path.measure.in_a_row() < ROW => SECOND / 4,
+            State::Dead | State::Unproven if of_primary != State::Live => SECOND,
+            State::Dead | State::Unproven => pick(5 * SECOND, 60 * SECOND),
+            _ if place == self.primary => pick(PRIMARY_BUSY, PRIMARY_QUIET),
+            _ if is_standby && of_primary != State::Live => 2 * KEEN,
+            State::Held => pick(SECOND / 2, 25 * SECOND),
+            State::Live if is_standby => pick(SECOND / 2, 25 * SECOND),
+            State::Live => pick(5 * SECOND, 60 * SECOND),
+        }
+    }
+
+    /// The peer's probe came from `source`. Returns what its echo reports.
+    pub fn probed_from(&mut self, source: Source, probe: &Probe, now: Moment) -> Report {
+        let place = self.place_of(source, now);
+        self.paths[place].measure.arrived(probe, now)
+    }
+
+    /// A data message was opened that came from `source`.
+    pub fn data_from(&mut self, source: Source, now: Moment) {
+        if !self.probed {
+            return;
+        }
+        let place = self.place_of(source, now);
+        self.paths[place].measure.data_arrived();
+    }
+
+    /// An echo came. Returns whether it answers a probe of ours.
+    pub fn answered(&mut self, echo: &Echo, now: Moment) -> bool {
+        let Some(place) = self
+            .paths
+            .iter_mut()
+            .position(|path| path.measure.answered(echo, now))
+        else {
+            return false;
+        };
+        let path = &mut self.paths[place];
+        path.observed = Some(echo.observed);
+        path.health.proved(now);
+        if place == self.primary
+            && path.health.state(now) == State::Live
+            && let Some((sent, 0)) = path.measure.data_delivered(SECOND, now)
+            && sent >= DEAF_AFTER
+        {
+            path.health.deaf(now);
+            path.measure.forget_data();
+            self.deaf = true;
+        }
+        true
+    }
+
+    /// Probes that are late by now change what is believed.
+    pub fn overdue(&mut self, now: Moment) {
+        for path in &mut self.paths {
+            if path.measure.overdue(now) > 0 {
+                path.health.late(path.measure.in_a_row(), now);
+            }
+        }
+    }
+
+    /// The kernel refuses to send there. Returns whether another path carries the packets.
+    pub fn refused(&mut self, destination: Destination, now: Moment) -> bool {
+        let Some(place) = self.position(destination).filter(|_| self.probed) else {
+            return false;
+        };
+        self.paths[place].health.refused(now);
+        place != self.primary || self.standby(now).is_some()
+    }
+}
+
+const PRIMARY_BUSY: Duration = Duration::from_millis(150);
+const PRIMARY_QUIET: Duration = Duration::from_secs(20);
+const KEEN: Duration = Duration::from_millis(50);
+const KEEN_FOR: Duration = Duration::from_secs(1);
+/// Data messages of a second that must all be missing.
+const DEAF_AFTER: u32 = 3;
+const MOST_PROBED: usize = 8;

@@ -1,0 +1,296 @@
+//! Two Shore nodes with two paths between them, on virtual time: greetings, probes, switches.
+
+mod wire;
+
+use std::net::SocketAddr;
+
+use shore_dataplane_core::desired::{Path, PathKind, Redundancy, Socket, SocketId};
+use shore_dataplane_core::engine::model::public_key;
+use shore_dataplane_core::facts::Fact;
+use shore_dataplane_core::path::{Cause, State};
+use shore_dataplane_core::probe::message::{Candidate, CandidateKind};
+use wire::{SOCKET, Wire, desired, inner, millis, outer, packet, peer, private, secs};
+
+const SECOND_SOCKET: SocketId = 2;
+
+/// The second uplink's address of a node.
+fn second(n: u8) -> SocketAddr {
+    format!("198.51.100.{n}:51820").parse().unwrap()
+}
+
+/// Nodes 1 and 2, each with two uplinks; a path along each.
+fn two_paths() -> Wire {
+    let mut wire = Wire::new();
+    for (n, other) in [(1, 2), (2, 1)] {
+        let mut state = desired(
+            private(n),
+            vec![peer(
+                public_key(&private(other)),
+                &format!("10.0.0.{other}/32"),
+                None,
+            )],
+        );
+        state.interface.probing = true;
+        state.sockets.push(Socket {
+            id: SECOND_SOCKET,
+            family: 4,
+            uplink: Some("eth1".into()),
+        });
+        state.peers[0].wanted = n == 1;
+        state.peers[0].paths = vec![
+            path(1, SOCKET, outer(other)),
+            path(2, SECOND_SOCKET, second(other)),
+        ];
+        let models = Box::new(wire.models.clone());
+        let node = wire.join_with(models, n, state);
+        wire.nodes[node].others.push((SECOND_SOCKET, second(n)));
+    }
+    wire
+}
+
+fn path(id: u32, socket: SocketId, remote: SocketAddr) -> Path {
+    Path {
+        id,
+        kind: PathKind::Direct,
+        socket,
+        remote,
+        metered: false,
+    }
+}
+
+/// Drops what an uplink sends or receives.
+fn cut(wire: &mut Wire, lost: fn(SocketAddr) -> bool) {
+    wire.loses = Box::new(move |from, to, _, _| lost(from) || lost(to));
+}
+
+fn is_first(address: SocketAddr) -> bool {
+    [outer(1), outer(2)].contains(&address)
+}
+
+fn is_second(address: SocketAddr) -> bool {
+    [second(1), second(2)].contains(&address)
+}
+
+fn switches(wire: &Wire, node: usize) -> Vec<(SocketAddr, Cause)> {
+    let facts = wire.nodes[node].facts.iter();
+    let roamed = facts.filter_map(|fact| match fact {
+        Fact::Roamed { remote, cause, .. } => Some((*remote, *cause)),
+        _ => None,
+    });
+    roamed.collect()
+}
+
+#[test]
+fn nodes_greet_and_every_path_is_proved_within_a_second() {
+    let mut wire = two_paths();
+    wire.run(secs(1));
+    for node in [0, 1] {
+        let counters = wire.counters(node);
+        assert!(counters.probed);
+        for path in &counters.paths {
+            assert_eq!(path.state, State::Live, "{path:?}");
+            assert!((19.0..26.0).contains(&path.rtt_ms.unwrap()), "{path:?}");
+        }
+        assert_eq!(counters.paths[0].observed, Some(outer(1 + node as u8)));
+        assert_eq!(counters.switches, 0);
+    }
+}
+
+#[test]
+fn plain_wireguard_is_greeted_and_left_in_peace() {
+    let mut wire = two_paths();
+    wire.change(1, |desired| desired.interface.probing = false);
+    wire.restart(1);
+    let (sent, answered) = wire.ping_for(0, 1, millis(100), secs(20));
+    assert!(answered >= sent - 5, "{answered} of {sent}");
+    assert!(!wire.counters(0).probed);
+}
+
+#[test]
+fn a_dead_path_costs_half_a_second_of_pings_and_no_more() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    cut(&mut wire, is_first);
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(10));
+    assert!(sent - answered <= 8, "{} lost", sent - answered);
+    for node in [0, 1] {
+        let switches = switches(&wire, node);
+        assert_eq!(switches.len(), 1);
+        assert_eq!(switches[0].0, second(2 - node as u8));
+    }
+}
+
+#[test]
+fn a_path_dead_in_one_direction_is_left_by_both() {
+    for direction in [0, 1] {
+        let mut wire = two_paths();
+        wire.ping_for(0, 1, millis(50), secs(5));
+        let deaf = outer(1 + direction);
+        wire.loses = Box::new(move |from, _, _, _| from == deaf);
+        let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(10));
+        assert!(sent - answered <= 8, "{} lost", sent - answered);
+        assert_eq!(wire.counters(0).endpoint, Some(second(2)));
+        assert_eq!(wire.counters(1).endpoint, Some(second(1)));
+    }
+}
+
+#[test]
+fn interactive_flows_lose_nothing_when_a_path_dies() {
+    let mut wire = two_paths();
+    for node in [0, 1] {
+        wire.change(node, |desired| {
+            desired.peers[0].redundancy = Redundancy::Interactive;
+        });
+    }
+    wire.ping_for(0, 1, millis(50), secs(5));
+    cut(&mut wire, is_first);
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(10));
+    assert_eq!(sent, answered);
+}
+
+#[test]
+fn data_that_is_swallowed_while_probes_pass_is_noticed_within_two_seconds() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.loses = Box::new(|from, to, bytes, _| bytes[0] == 4 && (is_first(from) || is_first(to)));
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(10));
+    assert!(sent - answered <= 40, "{} lost", sent - answered);
+    assert!(switches(&wire, 0).contains(&(second(2), Cause::Deaf)));
+}
+
+#[test]
+fn the_first_packet_after_a_long_rest_finds_the_living_path() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.run(secs(600));
+    cut(&mut wire, is_first);
+    let before = wire.nodes[0].replies.len();
+    wire.ping(0, 1);
+    wire.run(millis(90));
+    assert_eq!(wire.nodes[0].replies.len(), before + 1);
+}
+
+#[test]
+fn advice_moves_a_quiet_peer_at_once_and_loses_nothing() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    for node in [0, 1] {
+        wire.change(node, |desired| desired.peers[0].paths.reverse());
+    }
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(5));
+    assert_eq!(sent, answered);
+    assert_eq!(switches(&wire, 0), [(second(2), Cause::Advice)]);
+}
+
+#[test]
+fn advice_moves_bulk_behind_a_new_session_and_nothing_falls_out_of_the_window() {
+    for (slow, skew) in [(outer as fn(u8) -> SocketAddr, 50), (second, 50)] {
+        let mut wire = two_paths();
+        for n in [1, 2] {
+            wire.slower.insert(slow(n), millis(skew));
+        }
+        wire.ping_for(0, 1, millis(50), secs(5));
+        wire.nodes[1].echoes = false;
+        let burst = |wire: &mut Wire| {
+            for number in 0..150 {
+                let bytes = packet(inner(1), inner(2), 8, number);
+                wire.send(0, &bytes);
+            }
+            wire.run(millis(5));
+        };
+        (0..200).for_each(|_| burst(&mut wire));
+        let advised = wire.counters(0).endpoint;
+        wire.change(0, |desired| desired.peers[0].paths.reverse());
+        (0..400).for_each(|_| burst(&mut wire));
+        wire.run(secs(1));
+        assert_ne!(wire.counters(0).endpoint, advised);
+        assert_eq!(wire.nodes[1].requests.len(), 100 + 600 * 150);
+    }
+}
+
+#[test]
+fn a_restarted_peer_is_noticed_by_its_silence() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.restart(1);
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(5));
+    assert!(sent - answered <= 30, "{} lost", sent - answered);
+    let restarted = |fact: &Fact| {
+        matches!(
+            fact,
+            Fact::Acquainted {
+                restarted: true,
+                ..
+            }
+        )
+    };
+    assert!(wire.nodes[0].facts.iter().any(restarted));
+}
+
+#[test]
+fn a_peer_that_moves_is_followed_after_an_echo() {
+    let mut wire = two_paths();
+    cut(&mut wire, is_second);
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.nodes[0].address.set_port(40000);
+    wire.loses = Box::new(|from, to, _, _| {
+        is_second(from) || is_second(to) || from == outer(1) || to == outer(1)
+    });
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(5));
+    assert!(sent - answered <= 10, "{} lost", sent - answered);
+    assert_eq!(wire.counters(1).endpoint.unwrap().port(), 40000);
+    let learned =
+        |fact: &Fact| matches!(fact, Fact::Learned { remote, .. } if remote.port() == 40000);
+    assert!(wire.nodes[1].facts.iter().any(learned));
+}
+
+#[test]
+fn candidates_are_told_and_heard() {
+    let mut wire = two_paths();
+    let candidates = vec![Candidate {
+        endpoint: "203.0.113.7:4242".parse().unwrap(),
+        kind: CandidateKind::Host,
+    }];
+    let told = candidates.clone();
+    wire.change(0, |desired| desired.peers[0].candidates = told);
+    wire.run(secs(2));
+    let heard = wire.nodes[1].facts.iter().any(
+        |fact| matches!(fact, Fact::Candidates { candidates: heard, .. } if *heard == candidates),
+    );
+    assert!(heard);
+}
+
+#[test]
+fn a_quiet_pair_sends_less_than_sixty_bytes_a_second() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(2));
+    wire.run(secs(10));
+    wire.sent_bytes.clear();
+    wire.run(secs(600));
+    for n in [1, 2] {
+        let bytes: usize = [outer(n), second(n)]
+            .iter()
+            .filter_map(|address| wire.sent_bytes.get(address))
+            .sum();
+        assert!(bytes <= 600 * 40, "{} B/s", bytes / 600);
+    }
+}
+
+#[test]
+fn a_flapping_path_is_left_alone() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.loses =
+        Box::new(|from, to, _, now| (is_first(from) || is_first(to)) && now.0.as_secs() % 4 < 2);
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(300));
+    assert!(
+        (sent - answered) * 50 <= sent,
+        "{} of {sent} lost",
+        sent - answered
+    );
+    assert!(
+        wire.counters(0).switches <= 30,
+        "{}",
+        wire.counters(0).switches
+    );
+}
