@@ -45,7 +45,7 @@ impl Peer {
 }
 
 fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
-    let data = path.measure.data_delivered(DATA_SPAN, now);
+    let (data_sent, data_arrived) = path.measure.data_totals();
     PathCounters {
         id: path.id,
         kind: path.kind,
@@ -53,12 +53,13 @@ fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
         remote: path.destination.remote,
         primary,
         state: path.state(now),
+        state_age_s: now.since(path.since()).as_secs_f64(),
         rtt_ms: path.measure.rtt().map(millis),
         jitter_ms: path.measure.jitter().map(millis),
         loss_tx: path.measure.loss_sent(),
         loss_rx: path.measure.loss_received(),
-        data_sent: data.map(|(sent, _)| sent),
-        data_arrived: data.map(|(_, arrived)| arrived),
+        data_sent,
+        data_arrived,
         proof_age_s: path.proof().map(|at| now.since(at).as_secs_f64()),
         observed: path.observed,
     }
@@ -67,5 +68,3 @@ fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
-
-const DATA_SPAN: Duration = Duration::from_secs(2);

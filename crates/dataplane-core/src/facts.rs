@@ -144,13 +144,14 @@ pub struct PathCounters {
     pub remote: SocketAddr,
     pub primary: bool,
     pub state: State,
+    pub state_age_s: f64,
     pub rtt_ms: Option<f64>,
     pub jitter_ms: Option<f64>,
     pub loss_tx: Option<f64>,
     pub loss_rx: Option<f64>,
-    /// Data messages of the last 2 s, and how many of them the peer counted.
-    pub data_sent: Option<u32>,
-    pub data_arrived: Option<u32>,
+    /// Data messages since the path was last taken or shared, and how many of them the peer counted.
+    pub data_sent: u32,
+    pub data_arrived: u32,
     pub proof_age_s: Option<f64>,
     /// What we look like from there.
     pub observed: Option<SocketAddr>,

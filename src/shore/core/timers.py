@@ -32,3 +32,18 @@ LOSING_REPLACE = 10.0
 
 # When counters are too old to say that a peer is connected.
 COUNTERS_FRESH = 3.0
+
+# When to leave a path: how long another one must have been cheaper.
+DWELL_BAD = 1.0
+DWELL_BETTER = 10.0
+SLOWER_BY_MS = 100.0
+
+# Over which windows loss is counted, and how many probes stand behind the plane's own figure.
+LOSS_SHORT = 2.0
+LOSS_LONG = 15.0
+PROBES_COUNTED = 20
+
+# When to believe again in a path that was left for its loss.
+LEFT_HOLD = 60.0
+LEFT_LONGEST = 600.0
+LEFT_MEMORY = 300.0

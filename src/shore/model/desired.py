@@ -9,6 +9,7 @@ import msgspec
 
 PublicKey = bytes
 PathKind = Literal["direct", "relay"]
+PathState = Literal["live", "held", "unproven", "suspect", "dead"]
 CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static"]
 Redundancy = Literal["off", "auto", "interactive", "always"]
 

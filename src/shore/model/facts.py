@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shore.model.desired import Candidate, PathKind
+from shore.model.desired import Candidate, PathKind, PathState
 
 
 class _Fact(msgspec.Struct, frozen=True, tag_field="type"):
@@ -117,8 +117,8 @@ Fact = (
 class PathCounters(msgspec.Struct, frozen=True):
     """One path's numbers; losses are shares from 0 to 1, None until known.
 
-    `data_sent` and `data_arrived` are data messages of the last 2 s and what the peer counted of them;
-    `observed` is what we look like from there.
+    `data_sent` and `data_arrived` are data messages since the path was last taken or shared with copies,
+    and what the peer counted of them; `observed` is what we look like from there.
     """
 
     id: int | None
@@ -126,13 +126,14 @@ class PathCounters(msgspec.Struct, frozen=True):
     socket: int
     remote: str
     primary: bool
-    state: str
+    state: PathState
+    state_age_s: float = 0.0
     rtt_ms: float | None = None
     jitter_ms: float | None = None
     loss_tx: float | None = None
     loss_rx: float | None = None
-    data_sent: int | None = None
-    data_arrived: int | None = None
+    data_sent: int = 0
+    data_arrived: int = 0
     proof_age_s: float | None = None
     observed: str | None = None
 

@@ -31,6 +31,7 @@ pub struct Measure {
     delivered: Ratio,
     pub data_sent: u32,
     data: VecDeque<DataSample>,
+    first: Option<DataSample>,
 }
 
 struct Sent {
@@ -107,11 +108,13 @@ impl Measure {
         let held = Duration::from_micros(u64::from(echo.held_us));
         self.round_trip(now.since(sent.at).saturating_sub(held));
         self.delivered.note(sent.count, echo.report.probes, now);
-        self.data.push_back(DataSample {
+        let sample = DataSample {
             at: now,
             sent: sent.data_sent,
             arrived: echo.report.data,
-        });
+        };
+        self.first.get_or_insert(sample);
+        self.data.push_back(sample);
         if self.data.len() > MOST_SAMPLES {
             self.data.pop_front();
         }
@@ -194,6 +197,18 @@ impl Measure {
     /// Data samples count from here: the path is used anew.
     pub fn forget_data(&mut self) {
         self.data.clear();
+        self.first = None;
+    }
+
+    /// Data messages sent since then, and how many of them the peer counted.
+    pub fn data_totals(&self) -> (u32, u32) {
+        let (Some(first), Some(newest)) = (self.first, self.data.back()) else {
+            return (0, 0);
+        };
+        (
+            newest.sent.wrapping_sub(first.sent),
+            newest.arrived.wrapping_sub(first.arrived),
+        )
     }
 
     fn round_trip(&mut self, rtt: Duration) {

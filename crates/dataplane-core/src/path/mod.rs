@@ -267,6 +267,10 @@ impl Path {
         self.health.state(now)
     }
 
+    pub fn since(&self) -> Moment {
+        self.health.since()
+    }
+
     pub fn proof(&self) -> Option<Moment> {
         self.health.proof()
     }

@@ -1,0 +1,149 @@
+"""Which path a Shore peer's packets should take, judged from what the data plane measured.
+
+A path *costs* milliseconds: its round trip and twice its jitter, 100 ms for each percent of loss above 2,
+100 ms if it is a relay, and a metered path whatever it takes to be the last. Loss is counted from data
+where there is enough of it, else from probes, and always its lower bound (Wilson, 95 %): a lost packet of
+five says nothing yet, twenty of four hundred do.
+
+The path in use is left only for one that is cheaper by a margin of 10 ms and an eighth, and that stayed so
+for a while: a second where loss or a jump in delay drives us away, ten where the other is merely better.
+Fast to leave, slow to return: a path left for loss keeps the cost it had for a minute, twice as long each
+time, ten minutes at most; nobody measures loss on a path without traffic. A path that died is the reflex's
+business: the data plane has left it before we hear of it, and holds it until it has proved itself.
+"""
+
+from collections import deque
+from math import sqrt
+
+from shore.core import timers
+from shore.model.facts import PathCounters
+from shore.model.scores import PathScore, Verdict
+
+LOSS_FREE = 0.02
+MS_PER_PERCENT = 100.0
+RELAY_MS = 100.0
+METERED_MS = 10_000.0
+MARGIN_MS = 10.0
+MARGIN_SHARE = 1 / 8
+UNKNOWN_MS = 1_000.0
+# How many messages a share is told from, by the window that must hold them.
+ENOUGH_SHORT = 30
+ENOUGH_LONG = 200
+CONFIDENCE = 1.96
+
+Place = tuple[int, str]
+
+
+class PathJudge:
+    """The order of one peer's paths, from one set of counters to the next."""
+
+    def __init__(self) -> None:
+        self._losses: dict[Place, _Loss] = {}
+        self._left: dict[Place, _Left] = {}
+        self._rival: Place | None = None
+        self._rival_since = 0.0
+        self.chosen: Place | None = None
+
+    def judge(self, paths: tuple[PathCounters, ...], metered: set[Place], now: float) -> Verdict | None:
+        """Take fresh counters. Returns a verdict when the path in use should be another one."""
+        scores = self.scores(paths, metered, now)
+        current = next((score for score in scores if score.primary), None)
+        usable = [score for score in scores if score.usable]
+        if current is None or not usable:
+            return None
+        if (current.socket, current.remote) != self.chosen:
+            # A reflex moved: its choice is ours until there is evidence against it.
+            self.chosen = (current.socket, current.remote)
+            self._rival = None
+        best = min(usable, key=lambda score: score.cost_ms)
+        margin = MARGIN_MS + current.cost_ms * MARGIN_SHARE
+        if best.primary or best.cost_ms + margin > current.cost_ms:
+            self._rival = None
+            return None
+        place = (best.socket, best.remote)
+        if place != self._rival:
+            self._rival, self._rival_since = place, now
+        lossy = current.loss > LOSS_FREE
+        bad = lossy or current.cost_ms > best.cost_ms + timers.SLOWER_BY_MS
+        dwell = timers.DWELL_BAD if bad else timers.DWELL_BETTER
+        if now - self._rival_since < dwell:
+            return None
+        if lossy:
+            self._leave((current.socket, current.remote), current.cost_ms, now)
+        self.chosen, self._rival = place, None
+        return Verdict(best, current, "loss" if lossy else "delay" if bad else "better")
+
+    def scores(
+        self, paths: tuple[PathCounters, ...], metered: set[Place], now: float
+    ) -> tuple[PathScore, ...]:
+        """What each path costs."""
+        places = {(path.socket, path.remote) for path in paths}
+        self._losses = {place: loss for place, loss in self._losses.items() if place in places}
+        return tuple(self._score(path, (path.socket, path.remote) in metered, now) for path in paths)
+
+    def _score(self, path: PathCounters, metered: bool, now: float) -> PathScore:
+        place = (path.socket, path.remote)
+        loss = self._losses.setdefault(place, _Loss()).take(path, now)
+        cost = UNKNOWN_MS if path.rtt_ms is None else path.rtt_ms + 2 * (path.jitter_ms or 0.0)
+        cost += max(loss - LOSS_FREE, 0.0) * 100 * MS_PER_PERCENT
+        cost += RELAY_MS if path.kind == "relay" else 0.0
+        cost += METERED_MS if metered else 0.0
+        left = self._left.get(place)
+        if left is not None and now < left.until:
+            cost = max(cost, left.cost_ms)
+        usable = path.state == "live" and path.rtt_ms is not None
+        return PathScore(path.socket, path.remote, path.primary, usable, round(cost, 1), round(loss, 4))
+
+    def _leave(self, place: Place, cost_ms: float, now: float) -> None:
+        before = self._left.get(place)
+        again = before is not None and now < before.until + timers.LEFT_MEMORY
+        hold = min(before.hold * 2, timers.LEFT_LONGEST) if before and again else timers.LEFT_HOLD
+        self._left[place] = _Left(cost_ms, now + hold, hold)
+
+
+class _Left:
+    """A path that was left for its loss."""
+
+    def __init__(self, cost_ms: float, until: float, hold: float) -> None:
+        self.cost_ms, self.until, self.hold = cost_ms, until, hold
+
+
+class _Loss:
+    """What one path loses of what we send, over a short and a long window."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int, int]] = deque()
+
+    def take(self, path: PathCounters, now: float) -> float:
+        """Take counters; return the share lost, its lower bound."""
+        if self._samples and path.data_sent < self._samples[-1][1]:
+            self._samples.clear()
+        self._samples.append((now, path.data_sent, path.data_arrived))
+        while now - self._samples[0][0] > timers.LOSS_LONG:
+            self._samples.popleft()
+        bounds = [
+            self._bound(timers.LOSS_SHORT, ENOUGH_SHORT, now),
+            self._bound(timers.LOSS_LONG, ENOUGH_LONG, now),
+        ]
+        known = [bound for bound in bounds if bound is not None]
+        if known:
+            return max(known)
+        return _lower_bound(path.loss_tx, timers.PROBES_COUNTED) if path.loss_tx else 0.0
+
+    def _bound(self, window: float, enough: int, now: float) -> float | None:
+        newest = self._samples[-1]
+        # A window reaches a little further back than its name, as counters come once a second.
+        oldest = next(sample for sample in self._samples if now - sample[0] <= window + 0.5)
+        sent = newest[1] - oldest[1]
+        if sent < enough:
+            return None
+        lost = max(sent - (newest[2] - oldest[2]), 0)
+        return _lower_bound(lost / sent, sent)
+
+
+def _lower_bound(share: float, count: int) -> float:
+    """Wilson's lower bound of a share seen among `count`."""
+    z = CONFIDENCE
+    centre = share + z * z / (2 * count)
+    spread = z * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max((centre - spread) / (1 + z * z / count), 0.0)

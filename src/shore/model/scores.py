@@ -1,0 +1,24 @@
+"""What a path costs, and why another one should be taken."""
+
+from typing import Literal
+
+import msgspec
+
+
+class PathScore(msgspec.Struct, frozen=True):
+    """One path's cost in milliseconds, and the share of our packets that it loses (a lower bound)."""
+
+    socket: int
+    remote: str
+    primary: bool
+    usable: bool
+    cost_ms: float
+    loss: float
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Leave `current` for `best`."""
+
+    best: PathScore
+    current: PathScore
+    why: Literal["loss", "delay", "better"]

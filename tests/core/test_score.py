@@ -1,0 +1,124 @@
+"""Judging paths: what is left for what, how fast, and what is not."""
+
+import random
+
+from shore.core.score import PathJudge
+from shore.model.facts import PathCounters
+from shore.model.scores import Verdict
+
+A, B = (1, "192.0.2.1:1"), (2, "198.51.100.1:1")
+
+
+class Traffic:
+    """Two live paths; packets flow on the primary one and are lost by chance."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.judge = PathJudge()
+        self.chance = random.Random(seed)
+        self.primary = A
+        self.loss = {A: 0.0, B: 0.0}
+        self.rtt = {A: 20.0, B: 30.0}
+        self.sent = {A: 0, B: 0}
+        self.arrived = {A: 0, B: 0}
+        self.now = 0.0
+        self.metered: set[tuple[int, str]] = set()
+        self.verdicts: list[tuple[float, Verdict]] = []
+
+    def run(self, seconds: int, per_second: int) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            self.sent[self.primary] += per_second
+            lost = sum(self.chance.random() < self.loss[self.primary] for _ in range(per_second))
+            self.arrived[self.primary] += per_second - lost
+            verdict = self.judge.judge(tuple(self._path(p) for p in (A, B)), self.metered, self.now)
+            if verdict is not None:
+                self.primary = (verdict.best.socket, verdict.best.remote)
+                self.sent[self.primary] = self.arrived[self.primary] = 0
+                self.verdicts.append((self.now, verdict))
+
+    def _path(self, place: tuple[int, str]) -> PathCounters:
+        probed = [self.chance.random() < self.loss[place] for _ in range(20)]
+        return PathCounters(
+            id=place[0],
+            kind="direct",
+            socket=place[0],
+            remote=place[1],
+            primary=place == self.primary,
+            state="live",
+            rtt_ms=self.rtt[place],
+            jitter_ms=1.0,
+            loss_tx=sum(probed) / 20,
+            data_sent=self.sent[place],
+            data_arrived=self.arrived[place],
+        )
+
+
+def left_after(loss: float, per_second: int, *, seed: int) -> float | None:
+    traffic = Traffic(seed)
+    traffic.run(30, per_second)
+    traffic.loss[A] = loss
+    began = traffic.now
+    traffic.run(30, per_second)
+    return traffic.verdicts[0][0] - began if traffic.verdicts else None
+
+
+def test_five_percent_of_a_busy_path_is_left_within_three_seconds() -> None:
+    times = sorted(left_after(0.05, 200, seed=n) or 99 for n in range(20))
+    assert times[10] <= 3
+    assert times[-1] <= 6
+
+
+def test_twenty_percent_of_a_sparse_path_is_left_within_three_seconds_and_five_within_fifteen() -> None:
+    assert sorted(left_after(0.2, 20, seed=n) or 99 for n in range(20))[10] <= 3
+    assert sorted(left_after(0.05, 20, seed=n) or 99 for n in range(20))[10] <= 15
+
+
+def test_one_percent_changes_nothing_in_ten_minutes() -> None:
+    for seed in range(5):
+        traffic = Traffic(seed)
+        traffic.loss[A] = 0.01
+        traffic.run(600, 200)
+        assert traffic.verdicts == []
+
+
+def test_a_path_left_for_loss_is_not_returned_to_before_a_minute_and_then_ever_later() -> None:
+    traffic = Traffic()
+    traffic.loss[A] = 0.1
+    traffic.rtt[A] = 1.0
+    traffic.run(600, 200)
+    returns = [at for at, verdict in traffic.verdicts if (verdict.best.socket, verdict.best.remote) == A]
+    gaps = [later - earlier for earlier, later in zip(returns, returns[1:], strict=False)]
+    assert len(traffic.verdicts) <= 9
+    assert gaps == sorted(gaps)
+
+
+def test_three_hundred_milliseconds_more_are_left_within_three_seconds() -> None:
+    traffic = Traffic()
+    traffic.run(10, 20)
+    traffic.rtt[A] = 320.0
+    traffic.run(3, 20)
+    assert [verdict.why for _, verdict in traffic.verdicts] == ["delay"]
+
+
+def test_a_little_better_is_not_better() -> None:
+    traffic = Traffic()
+    traffic.rtt = {A: 30.0, B: 20.0}
+    traffic.run(120, 20)
+    assert traffic.verdicts == []
+
+
+def test_a_clearly_better_path_is_taken_after_ten_seconds() -> None:
+    traffic = Traffic()
+    traffic.rtt = {A: 80.0, B: 20.0}
+    traffic.run(10, 20)
+    assert traffic.verdicts == []
+    traffic.run(2, 20)
+    assert [verdict.why for _, verdict in traffic.verdicts] == ["better"]
+
+
+def test_a_metered_path_is_never_better() -> None:
+    traffic = Traffic()
+    traffic.metered = {B}
+    traffic.loss[A] = 0.3
+    traffic.run(60, 200)
+    assert traffic.verdicts == []
