@@ -1,7 +1,7 @@
 """The `shore` command.
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the tunnel is not running, 5 the peer is unreachable,
-124 it took too long.
+124 it took too long; under systemd 78 in place of 1 where another try would fail the same way.
 """
 
 import json
@@ -17,8 +17,10 @@ import msgspec
 from shore import __version__, _native
 from shore.cli import cleanup as clean
 from shore.cli import show as text
-from shore.cli.start import NotStarted, start, take_down
+from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
+from shore.cli.unit import unit_text
 from shore.io import runtime as place
+from shore.io import systemd
 from shore.io.api import NotRunning, ask
 from shore.io.conffile import Unreadable, find, read
 from shore.io.runtime import Runtime
@@ -28,7 +30,7 @@ from shore.model.status import Status, TunnelStatus
 from shore.wire import api
 from shore.wire.wgconf import ConfigError
 
-FAILED, USAGE, NOT_RUNNING, UNREACHABLE, TIMED_OUT = 1, 2, 3, 5, 124
+FAILED, USAGE, NOT_RUNNING, UNREACHABLE, REFUSED, TIMED_OUT = 1, 2, 3, 5, 78, 124
 RENEWED_WITHIN = 10
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -50,8 +52,10 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
 
     Returns when the device is configured and the processes run, whether or not a peer answers yet.
     """
-    config = _read(conf)
     confirm_s = None if confirm is None else _seconds(confirm)
+    if foreground and systemd.is_asked_for():
+        _go_on_as_brain(conf, confirm_s)
+    config = _read(conf)
     runtime = Runtime(config.name)
     try:
         keeper, notes = start(runtime, api.Start(config, confirm_s))
@@ -71,6 +75,7 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
 def down(name: str) -> None:
     """Take a tunnel down and leave nothing behind."""
     tunnel = _name(name)
+    give_brain(Runtime(tunnel))
     _obtain(tunnel, api.AskDown(), within=60)
     click.echo(f"{tunnel} is down")
 
@@ -171,8 +176,16 @@ def confirm(name: str) -> None:
 @main.command()
 def cleanup() -> None:
     """Remove what is left of tunnels whose processes are gone."""
-    gone = clean.cleanup()
-    click.echo("\n".join(f"{name}: removed" for name in gone) or "nothing is left over")
+    click.echo("\n".join(clean.cleanup()) or "nothing is left over")
+
+
+@main.command()
+def unit() -> None:
+    """Print shore@.service, the unit that runs tunnels under systemd.
+
+    shore unit > /etc/systemd/system/shore@.service && systemctl daemon-reload
+    """
+    click.echo(unit_text(), nl=False)
 
 
 @main.command()
@@ -200,14 +213,25 @@ def pubkey() -> None:
     click.echo(key_text(_native.public_key(key)))
 
 
-def _read(conf: str) -> TunnelConfig:
+def _read(conf: str, *, code: int = FAILED) -> TunnelConfig:
     try:
         config, warnings = read(find(conf))
     except (Unreadable, ConfigError) as error:
-        _fail(str(error), FAILED)
+        _fail(str(error), code)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     return config
+
+
+def _go_on_as_brain(conf: str, confirm_s: float | None) -> NoReturn:
+    """Become the brain that systemd waits for: of a tunnel in force if there is one, else of CONF."""
+    runtime = Runtime(_name(conf))
+    try:
+        if runtime.is_left:
+            become_brain(runtime, None)
+        become_brain(runtime, api.Start(_read(conf, code=REFUSED), confirm_s))
+    except NotStarted as error:
+        _fail(str(error), REFUSED)
 
 
 def _tunnels(name: str | None) -> list[TunnelStatus]:
@@ -223,6 +247,8 @@ def _tunnels(name: str | None) -> list[TunnelStatus]:
         except NotRunning as error:
             if name:
                 _fail(str(error), NOT_RUNNING)
+            if Runtime(tunnel).is_left:
+                click.echo(f"note: {error}", err=True)
             continue
         except TimeoutError as error:
             _fail(str(error), TIMED_OUT)
@@ -261,10 +287,11 @@ def _seconds(written: str) -> float:
 
 def _obtain(name: str, request: api.Request, *, within: float = 10.0) -> None:
     """Have a brain do something, or end with one sentence."""
+    runtime = Runtime(name)
     try:
-        reply = ask(Runtime(name), request, within=within)
+        reply = ask(runtime, request, within=within)
     except NotRunning as error:
-        _fail(f"{error}: see `shore status`", NOT_RUNNING)
+        _fail(f"{error}{'' if runtime.is_left else ': see `shore status`'}", NOT_RUNNING)
     except TimeoutError as error:
         _fail(str(error), TIMED_OUT)
     if isinstance(reply, api.Failed):

@@ -1,10 +1,16 @@
-"""Start a tunnel's processes and wait for what the first brain says."""
+"""Start a tunnel's processes and wait for what the first brain says.
+
+By hand a keeper is started, and it starts the brain. Under systemd the unit is the keeper: this process turns
+into the brain. A tunnel that shall run and has no brain (the unit was stopped, or restarts it) is gone on
+with, and its file is not read; `reload` does that.
+"""
 
 import contextlib
 import os
 import subprocess
 import sys
 import time
+from typing import NoReturn
 
 import msgspec
 
@@ -15,6 +21,7 @@ from shore.io.tun import has_device
 from shore.wire import api
 
 GONE_WITHIN = 3.0
+KEPT_WITHIN = 5.0
 # What a traceback of several exceptions draws around itself.
 FRAME = " |+-"
 
@@ -28,20 +35,11 @@ def start(runtime: Runtime, request: api.Start) -> tuple[subprocess.Popen[bytes]
 
     The configuration goes through a pipe: no secret is in argv or the environment. Raises NotStarted.
     """
-    try:
-        runtime.make()
-    except OSError as error:
-        raise NotStarted(f"{error.filename}: {(error.strerror or '').lower()}: run as root") from None
-    if _is_running(runtime):
-        raise NotStarted(f"{runtime.name} is up already: `shore reload {runtime.name}` or `shore down` first")
+    _make(runtime)
+    _refuse_second(runtime)
     start_reader, start_writer = os.pipe()
     answer_reader, answer_writer = os.pipe()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "SHORE_START_FD": str(start_reader),
-        "SHORE_ANSWER_FD": str(answer_writer),
-    }
+    environment = _environment(SHORE_START_FD=str(start_reader), SHORE_ANSWER_FD=str(answer_writer))
     with runtime.errors.open("ab") as errors:
         keeper = start_keeper(runtime.name, environment, (start_reader, answer_writer), errors)
     os.close(start_reader)
@@ -58,10 +56,58 @@ def start(runtime: Runtime, request: api.Start) -> tuple[subprocess.Popen[bytes]
     raise NotStarted(f"the brain died while it started{_last_words(runtime)}")
 
 
+def become_brain(runtime: Runtime, request: api.Start | None) -> NoReturn:
+    """Go on as the brain, in this very process; None goes on with what is in force. Raises NotStarted."""
+    _make(runtime)
+    environment = _environment()
+    if request is not None:
+        _refuse_second(runtime)
+        given = os.memfd_create("start", 0)
+        with os.fdopen(os.dup(given), "wb") as file:
+            file.write(msgspec.json.encode(request))
+        os.lseek(given, 0, os.SEEK_SET)
+        environment["SHORE_START_FD"] = str(given)
+    os.chdir("/")
+    words = [sys.executable, "-m", "shore.node", runtime.name]
+    os.execve(sys.executable, words, environment)  # noqa: S606 (a command of ours)
+
+
+def give_brain(runtime: Runtime) -> None:
+    """Give a tunnel that was left without one a keeper and a brain; nothing happens to any other."""
+    if not runtime.is_left:
+        return
+    with runtime.errors.open("ab") as errors:
+        start_keeper(runtime.name, _environment(), (), errors)
+    deadline = time.monotonic() + KEPT_WITHIN
+    while runtime.is_left and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def take_down(runtime: Runtime) -> None:
     """Take down a tunnel that we stayed for; nothing happens if it is down."""
     with contextlib.suppress(NotRunning, TimeoutError):
         ask(runtime, api.AskDown(), within=60)
+
+
+def _make(runtime: Runtime) -> None:
+    try:
+        runtime.make()
+    except OSError as error:
+        raise NotStarted(f"{error.filename}: {(error.strerror or '').lower()}: run as root") from None
+
+
+def _environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **more}
+
+
+def _refuse_second(runtime: Runtime) -> None:
+    name = runtime.name
+    if _is_running(runtime):
+        raise NotStarted(f"{name} is up already: `shore reload {name}` or `shore down` first")
+    if runtime.has_plane:
+        raise NotStarted(
+            f"{name} is up without a brain: `systemctl start shore@{name}`, or `shore down {name}` first"
+        )
 
 
 def _is_running(runtime: Runtime) -> bool:

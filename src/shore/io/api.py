@@ -25,8 +25,17 @@ def ask(runtime: Runtime, request: api.Request, *, within: float = 10.0) -> api.
             return answer
         # A keeper without a brain is about to have one.
         if not runtime.is_held("keeper") or time.monotonic() > deadline:
-            raise NotRunning(f"{runtime.name} is not running")
+            raise NotRunning(_why_not(runtime))
         time.sleep(RETRY)
+
+
+def _why_not(runtime: Runtime) -> str:
+    name = runtime.name
+    if not runtime.is_left:
+        return f"{name} is not running"
+    return (
+        f"{name} has no brain: `systemctl start shore@{name}` gives it one, `shore down {name}` takes it down"
+    )
 
 
 def _ask_once(runtime: Runtime, request: api.Request, within: float) -> api.Reply | None:

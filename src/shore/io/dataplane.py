@@ -14,7 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,9 +68,18 @@ class DataPlane:
 
     @classmethod
     async def start(
-        cls, runtime: Path, *, generation: int, user: str, on_fact: OnFact, on_lost: OnLost
+        cls,
+        runtime: Path,
+        *,
+        generation: int,
+        user: str,
+        on_fact: OnFact,
+        on_lost: OnLost,
+        before: Sequence[str] = (),
     ) -> "DataPlane":
         """Start a new plane that listens in `runtime` and runs as `user` (`UID:GID`).
+
+        `before` are words before its command, which must become that command with its descriptors.
 
         Raises PlaneGone when it does not answer within 5 s.
         """
@@ -80,9 +89,10 @@ class DataPlane:
             listener.bind(str(path))
             path.chmod(0o600)
             listener.listen(8)
-            _spawn(listener, user)
+            process = _spawn(listener, user, before)
         plane = await cls.attach(runtime, generation=generation, on_fact=on_fact, on_lost=on_lost)
         if plane is None:
+            process.kill()
             raise PlaneGone("the data plane did not start")
         return plane
 
@@ -288,7 +298,7 @@ def _fail(waiting: "asyncio.Future[Any]", error: Exception) -> None:
         waiting.exception()
 
 
-def _spawn(listener: socket.socket, user: str) -> None:
+def _spawn(listener: socket.socket, user: str, before: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start the host process with the listener as descriptor 3 and nothing else of ours."""
     environment = {
         "SHORE_PLANE_USER": user,
@@ -299,8 +309,8 @@ def _spawn(listener: socket.socket, user: str) -> None:
         "import os,sys;os.dup2(int(sys.argv[1]),3);os.closerange(4,256);"
         "from shore.dataplane.__main__ import main;sys.exit(main())"
     )
-    subprocess.Popen(
-        [sys.executable, "-S", "-c", program, str(listener.fileno())],
+    return subprocess.Popen(
+        [*before, sys.executable, "-S", "-c", program, str(listener.fileno())],
         pass_fds=[listener.fileno()],
         env=environment,
         cwd="/",

@@ -43,6 +43,11 @@ def identify(pid: int) -> Process | None:
     return None if fields[0] == "Z" else Process(pid, int(fields[19]))
 
 
+def is_alive(process: Process) -> bool:
+    """Whether that very process runs."""
+    return identify(process.pid) == process
+
+
 def kill(process: Process) -> None:
     """SIGKILL that very process, if it still runs."""
     try:
@@ -50,7 +55,7 @@ def kill(process: Process) -> None:
     except OSError:
         return
     try:
-        if identify(process.pid) == process:
+        if is_alive(process):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
         return

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from shore.io.process import Process
+from shore.io.process import Process, is_alive
 from shore.model.config import TunnelConfig
 
 
@@ -65,6 +65,17 @@ class Runtime:
             return msgspec.json.decode(self._running.read_bytes(), type=Running)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the tunnel shall run and has neither brain nor keeper, as after `systemctl stop`."""
+        return os.path.exists(self._running) and not (self.is_held("brain") or self.is_held("keeper"))
+
+    @property
+    def has_plane(self) -> bool:
+        """Whether the data plane of the last brain runs, with or without one."""
+        running = self.read_running()
+        return running is not None and running.plane is not None and is_alive(running.plane)
 
     def write_running(self, running: Running) -> None:
         """Mirror the configuration, whole or not at all."""

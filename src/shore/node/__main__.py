@@ -2,6 +2,8 @@
 
 The first brain is given its configuration on a descriptor and says on another what became of it; any
 later one goes on from `running.json`. Exit code 0 and no `running.json` mean that the tunnel is down.
+Under systemd this process is the main one of `shore@NAME`: what it has to say goes to systemd and to stderr,
+SIGTERM ends the brain and not the tunnel, and exit code 78 says that another try would fail the same way.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from shore.io.clock import SleepWatch, boottime
 from shore.io.hooks import HookFailed
 from shore.io.links import watch_links
 from shore.io.runtime import Runtime
+from shore.io.systemd import Unit, machine_goes_down
 from shore.io.tun import TunFailed, is_alive, read_mtu
 from shore.io.user import plane_user
 from shore.model.links import Link
@@ -30,10 +33,11 @@ from shore.node.uapi import Uapi
 from shore.wire import api
 
 LOOK_EVERY = 1.0
+REFUSED = 78
 
 
 class Answer:
-    """What `up` hears of the first brain; a later brain has nobody to tell."""
+    """What `up` hears of the first brain; a later brain has stderr to tell."""
 
     def __init__(self) -> None:
         descriptor = os.environ.pop("SHORE_ANSWER_FD", None)
@@ -44,6 +48,11 @@ class Answer:
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.write(self._descriptor, api.line(message))
+        elif isinstance(message, api.NotStarted):
+            print(f"shore: {message.reason}", file=sys.stderr)
+        else:
+            for note in message.notes:
+                print(f"note: {note}", file=sys.stderr)
 
     def close(self) -> None:
         """Nothing more will be said."""
@@ -54,30 +63,30 @@ class Answer:
 
 def main() -> int:
     """Run until the tunnel is down."""
-    start, answer = _start_given(), Answer()
+    start, answer, unit = _start_given(), Answer(), Unit(os.environ)
     runtime = Runtime(sys.argv[1])
     runtime.make()
     lock = runtime.hold("brain")
     if lock is None:
         answer.say(api.NotStarted(f"{runtime.name} is running already: see `shore status`"))
-        return 1
-    asyncio.run(_run(runtime, start, answer))
-    return 0
+        return REFUSED
+    return asyncio.run(_run(runtime, start, answer, unit))
 
 
-async def _run(runtime: Runtime, start: api.Start | None, answer: Answer) -> None:
+async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: Unit) -> int:
     """A defect anywhere ends the process and not the tunnel: nothing here tears down on an exception."""
-    supervision = Supervision(runtime)
+    supervision = Supervision(runtime, unit)
     background: list[asyncio.Task[None]] = []
     async with asyncio.TaskGroup() as tasks:
 
         def spawn(work: Coroutine[Any, Any, None]) -> None:
             background.append(tasks.create_task(work))
 
-        brain = Brain(runtime, plane_user(), spawn)
-        served, uapi = Api(runtime, brain), Uapi(brain, runtime.name)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, brain.end, signal.Signals(number).name)
+        brain = Brain(runtime, plane_user(), spawn, scoped=unit.exists)
+        served, uapi = Api(runtime, brain, unit), Uapi(brain, runtime.name)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, brain.end, "SIGINT")
+        loop.add_signal_handler(signal.SIGTERM, _stop, brain, unit)
         spawn(supervision.say_alive())
         spawn(supervision.keep_keeper())
         failure = await _begin(runtime, brain, start)
@@ -89,17 +98,28 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer) -> Non
                 brain.announce("no UAPI socket", f"{uapi.path}: {error.strerror}")
             answer.say(api.Started(brain.notes()))
             answer.close()
+            unit.say("READY=1")
             spawn(heartbeat(brain))
             spawn(watch_links(lambda links: _links_moved(brain, links)))
             spawn(_look_around(brain, uapi))
             await brain.ended
-        if not brain.superseded:
+        unit.say("STOPPING=1")
+        if not brain.tunnel_stays:
             uapi.remove()
             await _finish(runtime, brain, served)
         if failure is not None:
             answer.say(api.NotStarted(failure))
         for task in background:
             task.cancel()
+    return 0 if failure is None else REFUSED
+
+
+def _stop(brain: Brain, unit: Unit) -> None:
+    """SIGTERM. To systemd the unit is the brain alone; by hand, and when the machine goes down, all of it."""
+    if unit.exists and not machine_goes_down():
+        brain.leave("systemd stops its unit")
+    else:
+        brain.end("SIGTERM")
 
 
 async def _begin(runtime: Runtime, brain: Brain, start: api.Start | None) -> str | None:

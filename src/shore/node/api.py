@@ -4,11 +4,13 @@ import asyncio
 import os
 import socket
 import struct
+import time
 
 import msgspec
 
 from shore.core import events
 from shore.io.runtime import Runtime, bind_private, give_to_group
+from shore.io.systemd import Unit
 from shore.node.brain import Brain, NotConfigured
 from shore.node.heartbeat import ask
 from shore.wire import api
@@ -17,9 +19,10 @@ from shore.wire import api
 class Api:
     """The sockets of one brain; `down_asked` are answered by the program when nothing is left."""
 
-    def __init__(self, runtime: Runtime, brain: Brain) -> None:
+    def __init__(self, runtime: Runtime, brain: Brain, unit: Unit) -> None:
         self._runtime = runtime
         self._brain = brain
+        self._unit = unit
         self._leaving: list[asyncio.StreamWriter] = []
         self._reloading = asyncio.Lock()
 
@@ -90,10 +93,13 @@ class Api:
         if config is not None and config.host_managed != request.config.host_managed:
             return api.Failed(f"{config.name} is shore-wg's: change it with `wg setconf`")
         async with self._reloading:
+            self._unit.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             try:
                 await self._brain.reload(request.config)
             except NotConfigured as error:
                 return api.Failed(str(error))
+            finally:
+                self._unit.say("READY=1")
         return api.Done()
 
 

@@ -27,6 +27,7 @@ from shore.io.process import identify, kill
 from shore.io.resolver import NotResolved, resolve, resolve_marked
 from shore.io.runtime import Running, Runtime
 from shore.io.sockets import SocketFailed, open_socket, open_sockets, set_mark
+from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
 from shore.model.config import TunnelConfig
 from shore.model.desired import Socket
@@ -49,15 +50,17 @@ class NotConfigured(Exception):
 class Brain:
     """One tunnel: `bring_up` or `resume`, `tell` events, await `ended`, `tear_down`."""
 
-    def __init__(self, runtime: Runtime, user: str, spawn: Spawn) -> None:
+    def __init__(self, runtime: Runtime, user: str, spawn: Spawn, *, scoped: bool = False) -> None:
+        """`scoped`: systemd started us, and data planes get scopes of their own."""
         self.node = Node()
         self.plane: DataPlane | None = None
         self.tun = -1
-        self.superseded = False
+        self.tunnel_stays = False
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._runtime = runtime
         self._user = user
         self._spawn = spawn
+        self._scoped = scoped
         self._loop = asyncio.get_running_loop()
         self._journal = Journal(runtime.log)
         self._sockets: dict[int, socket.socket] = {}
@@ -182,6 +185,13 @@ class Brain:
             self.announce("down", why)
             self.ended.set_result(why)
 
+    def leave(self, why: str) -> None:
+        """End this brain soon; the data plane carries on, and another brain may attach to it."""
+        if not self.ended.done():
+            self.announce("brain ends, the tunnel stays", why)
+            self.tunnel_stays = True
+            self.ended.set_result(why)
+
     def confirm(self) -> None:
         """The tunnel stays."""
         self._confirm_by = None
@@ -266,16 +276,19 @@ class Brain:
                 await self._start_one_plane()
 
     async def _start_one_plane(self) -> None:
-        started = time.monotonic()
+        started, generation = time.monotonic(), time.monotonic_ns()
         try:
             plane = await DataPlane.start(
                 self._runtime.directory,
-                generation=time.monotonic_ns(),
+                generation=generation,
                 user=self._user,
                 on_fact=self._fact,
                 on_lost=self._lost,
+                before=in_scope(self.device, generation) if self._scoped else (),
             )
         except (PlaneGone, OSError) as error:
+            # One without a scope is better than none.
+            self._scoped = False
             self.tell(events.PlaneLost(str(error)))
             return
         self.plane = plane
@@ -319,8 +332,7 @@ class Brain:
     def _lost(self, reason: str) -> None:
         plane, self.plane = self.plane, None
         if plane is not None and plane.superseded:
-            self.superseded = True
-            self.end("a newer brain has come")
+            self.leave("a newer brain has come")
         elif plane is not None:
             self.tell(events.PlaneLost(reason))
 

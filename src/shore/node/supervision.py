@@ -1,8 +1,8 @@
 """Who watches the brain, and whom the brain watches in turn.
 
-The brain writes a byte a second to its keeper. It watches the keeper's pidfd, and starts another one when
-the first is gone; that one adopts this brain. A brain without a keeper (under systemd, in a test) watches
-nobody.
+By hand that is a keeper: the brain writes a byte a second to it, watches its pidfd, and starts another one
+when it is gone, which adopts this brain. Under systemd it is the unit, and the brain watches nobody. Either
+hears nothing while the brain's loop is late: a brain that has no time to decide is to be replaced too.
 """
 
 import asyncio
@@ -12,25 +12,35 @@ import subprocess
 
 from shore.io.process import start_keeper
 from shore.io.runtime import Runtime
+from shore.io.systemd import Unit
 
 ALIVE_EVERY = 1.0
+MOST_LATE = 1.0
+# A watchdog of a few seconds hears of us so often in its time.
+SIGNS_IN_TIME = 3
 
 
 class Supervision:
-    """The brain's tie to its keeper."""
+    """The brain's tie to its keeper, or to its unit."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, unit: Unit) -> None:
         self._runtime = runtime
+        self._unit = unit
         self._watch = _number("SHORE_WATCH_FD")
         self._keeper = _number("SHORE_KEEPER_PID")
         self._child: subprocess.Popen[bytes] | None = None
 
     async def say_alive(self) -> None:
-        """A byte a second, until cancelled."""
-        while self._watch is not None:
-            with contextlib.suppress(OSError):
-                os.write(self._watch, b".")
-            await asyncio.sleep(ALIVE_EVERY)
+        """A sign a second, until cancelled."""
+        loop = asyncio.get_running_loop()
+        every = min(ALIVE_EVERY, self._unit.watchdog_s / SIGNS_IN_TIME or ALIVE_EVERY)
+        late = 0.0
+        while self._watch is not None or self._unit.watchdog_s:
+            if late < MOST_LATE:
+                self._sign()
+            due = loop.time() + every
+            await asyncio.sleep(every)
+            late = loop.time() - due
 
     async def keep_keeper(self) -> None:
         """Start a new keeper whenever there is none, until cancelled."""
@@ -40,6 +50,13 @@ class Supervision:
                 self._child.wait()
             await asyncio.sleep(ALIVE_EVERY)
             self._start_keeper()
+
+    def _sign(self) -> None:
+        if self._unit.watchdog_s:
+            self._unit.say("WATCHDOG=1")
+        if self._watch is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._watch, b".")
 
     def _start_keeper(self) -> None:
         reader, writer = os.pipe()
