@@ -16,6 +16,7 @@ CONF = f"[Interface]\nPrivateKey = {key_text(b'1' * 32)}\n[Peer]\nPublicKey = {k
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORE_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("SHORE_STATE_DIR", str(tmp_path / "state"))
 
 
 @pytest.fixture

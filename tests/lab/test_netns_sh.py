@@ -51,6 +51,7 @@ def test_it_gets_as_far_as_wireguard_go(tmp_path: Path, monkeypatch: pytest.Monk
     except LabFailed as error:
         pytest.skip(f"LAB SKIPPED: {error}")
     monkeypatch.setenv("SHORE_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("SHORE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     ours = tmp_path / "shore-wg"
     ours.write_text(f"#!{sys.executable}\nfrom shore.cli.shore_wg import main\nmain()\n")

@@ -28,6 +28,7 @@ def net() -> Iterator[Net]:
 def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A name of our own, for the directory of UAPI sockets is everybody's; and `shore-wg` on the PATH."""
     monkeypatch.setenv("SHORE_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("SHORE_STATE_DIR", str(tmp_path / "state"))
     command = tmp_path / "shore-wg"
     command.write_text(f"#!{sys.executable}\nfrom shore.cli.shore_wg import main\nmain()\n")
     command.chmod(0o755)

@@ -17,6 +17,11 @@ def tunnel_lines(tunnel: TunnelStatus) -> list[str]:
         f"brain {tunnel.brain_pid}, {plane}"
     ]
     lines += [f"  note: {note}" for note in tunnel.notes]
+    if tunnel.clock_behind_s is not None:
+        lines.append(
+            f"  note: the clock is {duration(tunnel.clock_behind_s)} behind handshakes sent with this key; "
+            "peers that took them ignore ours until it has caught up, and have to greet us"
+        )
     for peer in tunnel.peers:
         lines += _peer_lines(peer)
     return lines

@@ -63,6 +63,12 @@ class Resolve(msgspec.Struct, frozen=True):
     host: str
 
 
+class KeepStamp(msgspec.Struct, frozen=True):
+    """Keep over a reboot that handshakes of the key in force were stamped up to here, in Unix seconds."""
+
+    stamp: float
+
+
 class Announce(msgspec.Struct, frozen=True):
     """Tell people a named change with its reason."""
 
@@ -87,6 +93,7 @@ Action = (
     | StartPlane
     | KillPlane
     | Resolve
+    | KeepStamp
     | Announce
     | GoDown
 )

@@ -88,6 +88,18 @@ class Resumed(msgspec.Struct, frozen=True):
     slept_s: float
 
 
+class ClockRead(msgspec.Struct, frozen=True):
+    """The wall clock, in seconds of the Unix epoch: at the start, now and then, and when it was set."""
+
+    wall: float
+
+
+class StampRemembered(msgspec.Struct, frozen=True):
+    """A key comes into force that stamped handshakes up to here, in Unix seconds; 0 if none is known."""
+
+    stamp: float
+
+
 class NameResolved(msgspec.Struct, frozen=True):
     """A name server answered; `addresses` in its order."""
 
@@ -137,6 +149,8 @@ Event = (
     | FactTold
     | LinksChanged
     | Resumed
+    | ClockRead
+    | StampRemembered
     | NameResolved
     | NameFailed
     | RenewAsked

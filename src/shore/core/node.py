@@ -31,6 +31,7 @@ from shore.core.actions import (
 )
 from shore.core.events import (
     Attached,
+    ClockRead,
     Configured,
     DeviceGone,
     DeviceMtuChanged,
@@ -48,12 +49,14 @@ from shore.core.events import (
     Resumed,
     SocketsFailed,
     SocketsOpened,
+    StampRemembered,
     Woke,
 )
 from shore.core.names import Names
 from shore.core.peer import PeerRecord
 from shore.core.plane import PlaneWatch
 from shore.core.reconcile import fwmark_of, host_plan, mtu_of
+from shore.core.stamps import Stamps
 from shore.model.config import PeerConfig, TunnelConfig
 from shore.model.desired import DesiredState, Interface, Socket
 from shore.model.facts import (
@@ -81,6 +84,7 @@ class Node:
         self.listen_port = 0
         self.peers: dict[bytes, PeerRecord] = {}
         self.plane = PlaneWatch()
+        self.stamps = Stamps()
         self.answer: PlaneAnswered | None = None
         self.counters: tuple[PeerCounters, ...] = ()
         self.counters_at = float("-inf")
@@ -158,6 +162,12 @@ class Node:
             case Resumed():
                 self._names.forget_waits(now)
                 self._renew_all(f"the machine slept for {event.slept_s:.0f} s")
+            case ClockRead():
+                self._actions += self.stamps.clock_read(event.wall, now)
+                if self.plane.pid is not None and self.stamps.outlived(now):
+                    self._replace_plane("the clock was set, and it stamps handshakes by the old one")
+            case StampRemembered():
+                self.stamps.remember(event.stamp)
             case NameResolved():
                 self._resolved(event, now)
             case NameFailed():
@@ -208,6 +218,7 @@ class Node:
             self._sockets.setdefault(socket.family, socket)
         self.listen_port = event.listen_port
         self.plane.started(event.pid)
+        self.stamps.plane_found(now)
         self._pushed = event.state
         self._configure(event.config, now)
         open_ids = {socket.id for socket in event.state.sockets}
@@ -247,6 +258,7 @@ class Node:
 
     def _plane_started(self, event: PlaneStarted, now: float) -> None:
         self.plane.started(event.pid)
+        self.stamps.plane_started(now)
         self._pushed, self._seen = None, 0
         for peer in self.peers.values():
             if peer.had_session:

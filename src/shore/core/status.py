@@ -32,6 +32,7 @@ def tunnel_status(
         drops=node.answer.drops if node.answer else {},
         notes=notes,
         peers=tuple(_peer(node, key, counters.get(key), fresh) for key in node.peers),
+        clock_behind_s=node.stamps.behind_s(now) or None,
     )
 
 

@@ -30,6 +30,9 @@ REBIND_INTERVAL = 10.0
 LOSING_REBIND = 3.0
 LOSING_REPLACE = 10.0
 
+# When to call the clock behind: our stamps are older than those sent before by so much.
+CLOCK_BEHIND_LEAST = 1.0
+
 # When counters are too old to say that a peer is connected.
 COUNTERS_FRESH = 3.0
 

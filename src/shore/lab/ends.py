@@ -199,7 +199,7 @@ class ShoreEnd:
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """The `shore` command on this end, not waited for."""
         command = [sys.executable, "-c", "from shore.cli.main import main; main()", *words]
-        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_UAPI_DIR": "uapi"}
+        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_STATE_DIR": "state", "SHORE_UAPI_DIR": "uapi"}
         environment = {**os.environ, **{name: str(self._directory / path) for name, path in own.items()}}
         return subprocess.Popen(
             self.host.inside(*command),

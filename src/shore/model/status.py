@@ -27,7 +27,11 @@ class PeerStatus(msgspec.Struct, frozen=True):
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):
-    """One tunnel: one interface with its brain and data plane."""
+    """One tunnel: one interface with its brain and data plane.
+
+    `clock_behind_s`: by how much our handshakes are older than those that peers may have taken from this key
+    before; None if they are not.
+    """
 
     name: str
     state: TunnelState
@@ -42,6 +46,7 @@ class TunnelStatus(msgspec.Struct, frozen=True):
     drops: dict[str, int]
     notes: tuple[str, ...]
     peers: tuple[PeerStatus, ...]
+    clock_behind_s: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from shore.core import events
-from shore.io.clock import SleepWatch, boottime
+from shore.io.clock import SleepWatch, WallWatch, boottime
 from shore.io.hooks import HookFailed
 from shore.io.links import watch_links
 from shore.io.runtime import Runtime
@@ -104,6 +104,7 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: 
             spawn(_look_around(brain, uapi))
             await brain.ended
         unit.say("STOPPING=1")
+        brain.stamping.read_clock()
         if not brain.tunnel_stays:
             uapi.remove()
             await _finish(runtime, brain, served)
@@ -164,13 +165,15 @@ def _links_moved(brain: Brain, links: tuple[Link, ...]) -> None:
 
 
 async def _look_around(brain: Brain, uapi: Uapi) -> None:
-    sleep = SleepWatch()
+    sleep, wall = SleepWatch(), WallWatch()
     known_mtu = None
     while True:
         await asyncio.sleep(LOOK_EVERY)
         slept = sleep.slept_s()
         if slept:
             brain.tell(events.Resumed(slept))
+        if wall.is_due():
+            brain.stamping.read_clock()
         if uapi.is_deleted:
             brain.tell(events.DeviceGone("the UAPI socket"))
         mtu = read_mtu(brain.device)

@@ -35,6 +35,7 @@ from shore.model.facts import Fact
 from shore.model.status import TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
+from shore.node.stamping import Stamping
 
 STOP_WITHIN = 1.0
 IN_FORCE_WITHIN = 20.0
@@ -63,6 +64,7 @@ class Brain:
         self._scoped = scoped
         self._loop = asyncio.get_running_loop()
         self._journal = Journal(runtime.log)
+        self.stamping = Stamping(self.tell, self.announce)
         self._sockets: dict[int, socket.socket] = {}
         self._given: set[str] = set()
         self._serial = 0
@@ -105,7 +107,7 @@ class Brain:
             None if deadline is None else self._loop.call_at(deadline, lambda: self.tell(events.Woke()))
         )
 
-    def _perform(self, action: do.Action) -> None:  # noqa: PLR0912 (one case per action)
+    def _perform(self, action: do.Action) -> None:  # noqa: C901, PLR0912 (one case per action)
         match action:
             case do.Push():
                 self._pushes.put(action)
@@ -127,6 +129,8 @@ class Brain:
                     self.plane.kill()
             case do.Resolve():
                 self._spawn(self._resolve(action.host))
+            case do.KeepStamp():
+                self.stamping.keep(action.stamp)
             case do.Announce():
                 self._journal.announce(action)
             case do.GoDown():
@@ -154,6 +158,7 @@ class Brain:
     async def resume(self, running: Running) -> None:
         """Go on where another brain stopped: with its data plane if that lives, else with a new one."""
         self._port, self._confirm_by = running.listen_port, running.confirm_by
+        self.stamping.use(running.config)
         self.plane = await self._attach()
         held = self.plane.state.state if self.plane is not None and self.plane.state is not None else None
         if self.plane is None or held is None or "tun" not in self.plane.descriptors:
@@ -176,6 +181,7 @@ class Brain:
             await self._configured(events.Configured(config))
         except NotConfigured:
             if previous is not None:
+                self.stamping.use(previous)
                 self.tell(events.Configured(previous))
             raise
 
@@ -245,6 +251,7 @@ class Brain:
         """Tell a configuration and wait until it is in force. Raises NotConfigured."""
         self._failure = None
         self._in_force.clear()
+        self.stamping.use(event.config)
         self.tell(event)
         self._mirror()
         if self.plane is not None and self._pushes.is_idle:
@@ -298,6 +305,7 @@ class Brain:
             plane.grant_realtime()
         self.announce("data plane started", f"{plane.pid} in {(time.monotonic() - started) * 1e3:.0f} ms")
         self.tell(events.PlaneStarted(plane.pid))
+        self.stamping.read_clock()
 
     async def _attach(self) -> DataPlane | None:
         return await DataPlane.attach(
