@@ -16,6 +16,8 @@ from shore.io.systemd import Unit
 
 ALIVE_EVERY = 1.0
 MOST_LATE = 1.0
+# One that was late is looked at again soon: a single pause must not count for more than it was.
+AGAIN = 0.1
 # A watchdog of a few seconds hears of us so often in its time.
 SIGNS_IN_TIME = 3
 
@@ -36,10 +38,12 @@ class Supervision:
         every = min(ALIVE_EVERY, self._unit.watchdog_s / SIGNS_IN_TIME or ALIVE_EVERY)
         late = 0.0
         while self._watch is not None or self._unit.watchdog_s:
+            wait = AGAIN
             if late < MOST_LATE:
                 self._sign()
-            due = loop.time() + every
-            await asyncio.sleep(every)
+                wait = every
+            due = loop.time() + wait
+            await asyncio.sleep(wait)
             late = loop.time() - due
 
     async def keep_keeper(self) -> None:
