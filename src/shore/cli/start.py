@@ -14,12 +14,14 @@ from typing import NoReturn
 
 import msgspec
 
+from shore.io import systemd
 from shore.io.api import NotRunning, ask
 from shore.io.process import start_keeper
 from shore.io.runtime import Runtime
 from shore.io.tun import has_device
 from shore.wire import api
 
+DIRECTORIES = ("SHORE_RUNTIME_DIR", "SHORE_STATE_DIR", "SHORE_UAPI_DIR")
 GONE_WITHIN = 3.0
 KEPT_WITHIN = 5.0
 # What a traceback of several exceptions draws around itself.
@@ -39,7 +41,7 @@ def start(runtime: Runtime, request: api.Start) -> tuple[subprocess.Popen[bytes]
     _refuse_second(runtime)
     start_reader, start_writer = os.pipe()
     answer_reader, answer_writer = os.pipe()
-    environment = _environment(SHORE_START_FD=str(start_reader), SHORE_ANSWER_FD=str(answer_writer))
+    environment = _keepers_environment(SHORE_START_FD=str(start_reader), SHORE_ANSWER_FD=str(answer_writer))
     with runtime.errors.open("ab") as errors:
         keeper = start_keeper(runtime.name, environment, (start_reader, answer_writer), errors)
     os.close(start_reader)
@@ -77,7 +79,7 @@ def give_brain(runtime: Runtime) -> None:
     if not runtime.is_left:
         return
     with runtime.errors.open("ab") as errors:
-        start_keeper(runtime.name, _environment(), (), errors)
+        start_keeper(runtime.name, _keepers_environment(), (), errors)
     deadline = time.monotonic() + KEPT_WITHIN
     while runtime.is_left and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -97,7 +99,17 @@ def _make(runtime: Runtime) -> None:
 
 
 def _environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **more}
+    """Ours, as processes need it that run elsewhere."""
+    moved = {name: os.path.abspath(os.environ[name]) for name in DIRECTORIES if name in os.environ}
+    path = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, **moved, "PYTHONPATH": path, **more}
+
+
+def _keepers_environment(**more: str) -> dict[str, str]:
+    """Without what systemd left for us: a keeper and its brain are no unit of anybody's."""
+    environment = _environment(**more)
+    systemd.Unit(environment)
+    return environment
 
 
 def _refuse_second(runtime: Runtime) -> None:
