@@ -26,6 +26,18 @@ def test_directories_and_secrets_are_for_their_owner(runtime: Runtime) -> None:
     assert (runtime.directory / "running.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_status_sockets_of_a_careful_root_can_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHORE_RUNTIME_DIR", str(tmp_path / "careful"))
+    old = os.umask(0o077)
+    try:
+        Runtime("wg0").make()
+    finally:
+        os.umask(old)
+    assert place.root().stat().st_mode & 0o777 == 0o711
+
+
 def test_what_is_written_is_read_again_and_forgotten(runtime: Runtime) -> None:
     assert runtime.read_running() is None
     running = Running(TunnelConfig("wg0", b"\1" * 32), 4000, 12.5, Process(7, 9))

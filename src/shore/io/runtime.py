@@ -47,7 +47,9 @@ class Runtime:
 
     def make(self) -> None:
         """Make the directories with their rights. Raises OSError."""
-        root().mkdir(mode=0o711, parents=True, exist_ok=True)
+        if not root().exists():
+            root().mkdir(parents=True, exist_ok=True)
+            root().chmod(0o711)
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.directory.chmod(0o700)
 
