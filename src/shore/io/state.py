@@ -36,7 +36,6 @@ def write_stamp(public_key: bytes, sent_until: float) -> None:
     file = _stamp_file(public_key)
     for directory in (root(), file.parent):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
     new = file.with_suffix(".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as opened:
