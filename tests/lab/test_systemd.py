@@ -160,6 +160,18 @@ def test_reload_reads_the_file(net: Net, end: UnitEnd) -> None:
     assert end.plane_pid() == plane
 
 
+def test_the_unit_leaves_hooks_full_tunnels_and_the_data_thread_what_they_need(end: UnitEnd) -> None:
+    hooks = "PostUp = ip netns add of-a-hook\nPostDown = ip netns delete of-a-hook\n[Peer]"
+    whole = end.conf.read_text().replace("[Peer]", hooks).replace("IPs = 10.8.0.2", "IPs = 0.0.0.0/0")
+    end.machine.write("/etc/wireguard/wg0.conf", whole)
+    end.up()
+    assert has(end.machine, "/run/netns/of-a-hook"), "what a hook mounts is seen by the host"
+    assert end.status().offload["realtime"] is True
+    assert end.host.reaches("10.8.0.2", pings=3)
+    rights = end.machine.run("grep", "CapBnd", f"/proc/{end.plane_pid()}/status")
+    assert int(rights.split()[1], 16) == 0
+
+
 def test_a_wrong_file_fails_once_with_its_sentence(end: UnitEnd) -> None:
     end.machine.write("/etc/wireguard/wg0.conf", "[Interface]\nPrivateKy = 1\n")
     with pytest.raises(LabFailed):
