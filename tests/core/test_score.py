@@ -1,5 +1,6 @@
 """Judging paths: what is left for what, how fast, and what is not."""
 
+import itertools
 import random
 
 from shore.core.score import PathJudge
@@ -87,7 +88,7 @@ def test_a_path_left_for_loss_is_not_returned_to_before_a_minute_and_then_ever_l
     traffic.rtt[A] = 1.0
     traffic.run(600, 200)
     returns = [at for at, verdict in traffic.verdicts if (verdict.best.socket, verdict.best.remote) == A]
-    gaps = [later - earlier for earlier, later in zip(returns, returns[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(returns)]
     assert len(traffic.verdicts) <= 9
     assert gaps == sorted(gaps)
 

@@ -4,6 +4,7 @@ import msgspec
 
 from shore.model.desired import DesiredState
 from shore.model.host import HostPlan
+from shore.model.links import Way
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -32,6 +33,14 @@ class OpenExtraSocket(msgspec.Struct, frozen=True):
 
     public_key: bytes
     family: int
+    mark: int
+
+
+class OpenUplinkSocket(msgspec.Struct, frozen=True):
+    """Open a socket bound to an uplink, on the listen port; answer with UplinkSocketOpened or ...Failed."""
+
+    way: Way
+    port: int
     mark: int
 
 
@@ -88,6 +97,7 @@ Action = (
     | ApplyHost
     | OpenSockets
     | OpenExtraSocket
+    | OpenUplinkSocket
     | CloseSocket
     | SetMark
     | StartPlane

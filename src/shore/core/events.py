@@ -5,7 +5,7 @@ import msgspec
 from shore.model.config import TunnelConfig
 from shore.model.desired import DesiredState, Socket
 from shore.model.facts import Fact, PeerCounters
-from shore.model.links import Link
+from shore.model.links import Link, Way
 
 
 class Configured(msgspec.Struct, frozen=True):
@@ -35,6 +35,20 @@ class ExtraSocketOpened(msgspec.Struct, frozen=True):
 
     public_key: bytes
     socket: Socket
+
+
+class UplinkSocketOpened(msgspec.Struct, frozen=True):
+    """A socket bound to an uplink is open; `way` is the uplink's name, its index and the family."""
+
+    way: Way
+    socket: Socket
+
+
+class UplinkSocketFailed(msgspec.Struct, frozen=True):
+    """It could not be opened."""
+
+    way: Way
+    reason: str
 
 
 class SocketsFailed(msgspec.Struct, frozen=True):
@@ -141,6 +155,8 @@ Event = (
     | Attached
     | SocketsOpened
     | ExtraSocketOpened
+    | UplinkSocketOpened
+    | UplinkSocketFailed
     | SocketsFailed
     | PlaneStarted
     | PlaneLost

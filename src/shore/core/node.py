@@ -14,7 +14,6 @@ Invariants: an explicit listen port is never moved. A plane is replaced for sile
 in ten minutes. `status` says connected only from counters that are fresh.
 """
 
-from shore.core import timers
 from shore.core.actions import (
     Action,
     Announce,
@@ -23,7 +22,6 @@ from shore.core.actions import (
     GoDown,
     KillPlane,
     OpenExtraSocket,
-    OpenSockets,
     Push,
     Resolve,
     SetMark,
@@ -50,17 +48,25 @@ from shore.core.events import (
     SocketsFailed,
     SocketsOpened,
     StampRemembered,
+    UplinkSocketFailed,
+    UplinkSocketOpened,
     Woke,
 )
 from shore.core.names import Names
-from shore.core.peer import PeerRecord
+from shore.core.peer import PeerRecord, switch_reason
 from shore.core.plane import PlaneWatch
 from shore.core.reconcile import fwmark_of, host_plan, mtu_of
+from shore.core.recovery import NodeLadder, Rung
+from shore.core.score import reason
 from shore.core.stamps import Stamps
+from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, TunnelConfig
-from shore.model.desired import DesiredState, Interface, Socket
+from shore.model.desired import DesiredState, Interface
 from shore.model.facts import (
+    Acquainted,
+    Candidates,
     Fact,
+    Learned,
     Losing,
     PeerCounters,
     Roamed,
@@ -81,7 +87,6 @@ class Node:
 
     def __init__(self) -> None:
         self.config: TunnelConfig | None = None
-        self.listen_port = 0
         self.peers: dict[bytes, PeerRecord] = {}
         self.plane = PlaneWatch()
         self.stamps = Stamps()
@@ -89,17 +94,13 @@ class Node:
         self.counters: tuple[PeerCounters, ...] = ()
         self.counters_at = float("-inf")
         self._names = Names()
-        self._sockets: dict[int, Socket] = {}
-        self._opening = False
+        self.underlay = Underlay()
         self._pushed: DesiredState | None = None
         self.plan: HostPlan | None = None
         self._planned: HostPlan | None = None
-        self._mark: int | None = None
         self._mtu: int | None = None
         self._seen = 0
-        self._links: tuple[Link, ...] | None = None
-        self._rebound_at = float("-inf")
-        self._replaced_at = float("-inf")
+        self._ladder = NodeLadder()
         self._actions: list[Action] = []
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -110,6 +111,11 @@ class Node:
             self._settle(now)
         return self._actions
 
+    @property
+    def listen_port(self) -> int:
+        """The port of the sockets, 0 before there are any."""
+        return self.underlay.port
+
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
         waits = [self._names.deadline(), self.plane.deadline()]
@@ -117,22 +123,26 @@ class Node:
 
     def desired(self) -> DesiredState | None:
         """The desired state as it follows from everything known; None before there are sockets."""
-        if self.config is None or not self._sockets:
+        if self.config is None or not self.underlay.sockets.unbound:
             return None
+        own, costly = self.underlay.candidates(self.counters), self.underlay.metered(self.config)
         extras = [peer.extra for peer in self.peers.values() if peer.extra is not None]
         return DesiredState(
             interface=Interface(
-                self.config.private_key, self._mtu or mtu_of(self.config), self.config.offload
+                self.config.private_key,
+                self._mtu or mtu_of(self.config),
+                self.config.offload,
+                self.config.probing,
             ),
-            sockets=(*self._sockets.values(), *extras),
+            sockets=(*self.underlay.sockets.all(), *extras),
             peers=tuple(
-                peer.desired(self._sockets, self._names.addresses)
+                peer.desired(self.underlay.sockets, self._names.addresses, own, costly)
                 for peer in self.peers.values()
                 if self.config.private_key is not None
             ),
         )
 
-    def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912 (one case per event)
+    def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
         match event:
             case Configured():
                 self._configure(event.config, now)
@@ -142,8 +152,14 @@ class Node:
                 self._adopt_sockets(event)
             case ExtraSocketOpened():
                 self._adopt_extra(event)
+            case UplinkSocketOpened():
+                if not self.underlay.sockets.opened(event.way, event.socket):
+                    self._do(CloseSocket(event.socket.id))
+            case UplinkSocketFailed():
+                self.underlay.sockets.failed(event.way)
+                self._announce(f"no socket on {event.way[0]}", event.reason)
             case SocketsFailed():
-                self._opening = False
+                self.underlay.opening = False
                 self._announce("sockets not opened", event.reason)
             case PlaneStarted():
                 self._plane_started(event, now)
@@ -192,13 +208,13 @@ class Node:
             self._forget(self.peers.pop(key))
         self.peers = {key: self._record(peer) for key, peer in wanted.items()}
         self._use_names(now)
-        mark = fwmark_of(config)
+        mark, marked = fwmark_of(config), self.underlay.mark
+        self.underlay.mark = mark
         moved = previous is not None and config.listen_port not in (0, self.listen_port)
-        if not self._sockets or moved:
+        if not self.underlay.sockets.unbound or moved:
             self._open_sockets(config.listen_port, "listen port" if moved else "start", now)
-        elif mark != self._mark:
+        elif mark != marked or previous is None:
             self._do(SetMark(mark))
-        self._mark = mark
         if previous is None:
             self.plane.want(now)
 
@@ -214,9 +230,8 @@ class Node:
             self._do(CloseSocket(peer.extra.id))
 
     def _attach(self, event: Attached, now: float) -> None:
-        for socket in event.state.sockets:
-            self._sockets.setdefault(socket.family, socket)
-        self.listen_port = event.listen_port
+        self.underlay.sockets.adopt(event.state.sockets)
+        self.underlay.port = event.listen_port
         self.plane.started(event.pid)
         self.stamps.plane_found(now)
         self._pushed = event.state
@@ -232,15 +247,12 @@ class Node:
                 peer.roamed = (held.paths[0].socket, held.paths[0].remote)
 
     def _adopt_sockets(self, event: SocketsOpened) -> None:
-        old = {socket.id: family for family, socket in self._sockets.items()}
-        self._sockets = {socket.family: socket for socket in event.sockets}
-        self.listen_port, self._opening = event.port, False
+        closing, heirs = self.underlay.opened(event)
         for peer in self.peers.values():
-            if peer.roamed is not None and peer.roamed[0] in old:
-                heir = self._sockets.get(old[peer.roamed[0]])
-                peer.roamed = (heir.id, peer.roamed[1]) if heir else None
-        for number in old.keys() - {socket.id for socket in event.sockets}:
-            self._do(CloseSocket(number))
+            if peer.roamed is not None and peer.roamed[0] in heirs:
+                heir = heirs[peer.roamed[0]]
+                peer.roamed = (heir, peer.roamed[1]) if heir else None
+        self._actions += closing
 
     def _adopt_extra(self, event: ExtraSocketOpened) -> None:
         peer = self.peers.get(event.public_key)
@@ -250,11 +262,10 @@ class Node:
             peer.extra = event.socket
 
     def _open_sockets(self, port: int, why: str, now: float) -> None:
-        if self._opening or self.config is None:
-            return
-        self._opening = True
-        self._rebound_at = now
-        self._do(OpenSockets(port, fwmark_of(self.config), why))
+        opening = self.underlay.open(port, why)
+        if opening:
+            self._ladder.opened(now)
+        self._actions += opening
 
     def _plane_started(self, event: PlaneStarted, now: float) -> None:
         self.plane.started(event.pid)
@@ -281,22 +292,45 @@ class Node:
         self.answer = event
         if event.peers is not None:
             self.counters, self.counters_at = event.peers, now
+            self._judge(event.peers, now)
 
-    def _learn(self, fact: Fact, now: float) -> None:
+    def _judge(self, counters: tuple[PeerCounters, ...], now: float) -> None:
+        metered = self.underlay.metered(self.config) if self.config else set()
+        for entry in counters:
+            peer = self.peers.get(entry.public_key)
+            if peer is None:
+                continue
+            peer.acquainted = entry.probed
+            costly = {(path.socket, path.remote) for path in entry.paths if path.socket in metered}
+            verdict = peer.judge.judge(entry.paths, costly, now) if entry.probed else None
+            if verdict is not None:
+                peer.moved_to((verdict.best.socket, verdict.best.remote))
+                self._announce(f"path {verdict.best.remote} preferred", reason(verdict), entry.public_key)
+
+    def _learn(self, fact: Fact, now: float) -> None:  # noqa: PLR0912 (one case per fact)
         match fact:
             case SessionEstablished():
                 peer = self.peers.get(fact.public_key)
                 if peer is not None and peer.recovered(now):
                     self._announce("peer reached again", "a handshake was answered", fact.public_key)
             case Roamed():
+                self._roamed(fact)
+            case Acquainted():
+                self._acquainted(fact)
+            case Learned():
                 if fact.public_key in self.peers:
-                    self.peers[fact.public_key].roamed = (fact.socket, fact.remote)
+                    self.peers[fact.public_key].learned((fact.socket, fact.remote))
+            case Candidates():
+                if fact.public_key in self.peers:
+                    self.peers[fact.public_key].told = fact.candidates
             case Unanswered():
                 self._climb(fact, now)
             case Losing():
-                self._losing(fact, now)
+                rung = self._ladder.losses(fact, now)
+                who = "it loses packets" if rung == "replace" else "packets are lost"
+                self._climb_as_node(rung, f"{who} ({fact.reason})", now, fact.public_key)
             case SocketFailed():
-                self._rebind(f"a socket failed (errno {fact.errno})", now)
+                self._socket_failed(fact, now)
             case TunFailed() if fact.errno == DEVICE_DELETED:
                 self._do(GoDown("the device was deleted"))
             case _:
@@ -309,49 +343,61 @@ class Node:
         for rung in peer.climbed(fact.for_s):
             if rung == "extra socket" and peer.extra is None and peer.config.endpoints:
                 family = 6 if peer.roamed and peer.roamed[1].startswith("[") else 4
-                self._do(OpenExtraSocket(fact.public_key, family, self._mark or 0))
+                self._do(OpenExtraSocket(fact.public_key, family, self.underlay.mark))
             if rung == "unreachable":
                 self._announce("peer unreachable", f"no answer for {fact.for_s:.0f} s", fact.public_key)
         self._names.hurry(peer.names(), now)
-        self._climb_as_node(now)
+        self._climb_as_node(self._ladder.silence(list(self.peers.values()), now), "every peer is silent", now)
 
-    def _climb_as_node(self, now: float) -> None:
-        alive = [
-            peer
-            for peer in self.peers.values()
-            if peer.last_session is not None and now - peer.last_session < timers.ALIVE_LATELY
-        ]
-        silent = min((peer.silent_s for peer in alive), default=0.0)
-        if silent >= timers.REPLACE_AFTER and now - self._replaced_at >= timers.REPLACE_INTERVAL:
-            self._replaced_at = now
-            self._replace_plane("every peer is silent")
-        elif silent >= timers.REBIND_AFTER and now - self._rebound_at >= timers.REPLACE_INTERVAL:
-            self._rebind("every peer is silent", now)
-
-    def _losing(self, fact: Losing, now: float) -> None:
-        if fact.for_s >= timers.LOSING_REPLACE and now - self._replaced_at >= timers.REPLACE_INTERVAL:
-            self._replaced_at = now
-            self._replace_plane(f"it loses packets ({fact.reason})")
-        elif fact.for_s >= timers.LOSING_REBIND:
-            if fact.reason in ("send_error", "send_queue"):
-                self._rebind(f"packets are lost ({fact.reason})", now)
-            elif fact.public_key is not None:
-                self._renew(fact.public_key, f"packets are lost ({fact.reason})")
+    def _climb_as_node(
+        self, rung: Rung | None, why: str, now: float, public_key: bytes | None = None
+    ) -> None:
+        match rung:
+            case "replace":
+                self._replace_plane(why)
+            case "rebind":
+                self._rebind(why, now)
+            case "renew" if public_key is not None:
+                self._renew(public_key, why)
+            case _:
+                pass
 
     def _rebind(self, why: str, now: float) -> None:
-        if now - self._rebound_at >= timers.REBIND_INTERVAL:
+        if self._ladder.may_rebind(now):
             self._announce("sockets reopened", why)
             self._open_sockets(self.listen_port, why, now)
 
+    def _socket_failed(self, fact: SocketFailed, now: float) -> None:
+        # The socket of an uplink that is gone follows its link.
+        if self.underlay.sockets.uplink_of(fact.socket) is None:
+            self._rebind(f"a socket failed (errno {fact.errno})", now)
+
+    def _roamed(self, fact: Roamed) -> None:
+        peer = self.peers.get(fact.public_key)
+        if peer is None:
+            return
+        peer.moved_to((fact.socket, fact.remote))
+        if peer.acquainted and fact.left not in ("", fact.remote):
+            self._announce(f"path {fact.remote}", switch_reason(fact), fact.public_key)
+
+    def _acquainted(self, fact: Acquainted) -> None:
+        peer = self.peers.get(fact.public_key)
+        if peer is None:
+            return
+        if fact.restarted:
+            self._announce("peer restarted", "it has a new epoch", fact.public_key)
+        elif not peer.acquainted:
+            self._announce("peer is a Shore node", "it answered a hello", fact.public_key)
+        peer.acquainted = True
+
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
-        previous, self._links = self._links, links
-        if previous is None or underlay(previous) == underlay(links):
+        if not self.underlay.moved(links):
             return
         self._names.forget_waits(now)
         if self._planned is not None and self._planned.full_tunnel is not None:
             # What is on the same wire may go past it.
             self._planned = None
-        if any(link.up and link.addresses for link in links):
+        if self.underlay.leads_on():
             self._renew_all("the underlay changed")
 
     def _resolved(self, event: NameResolved, now: float) -> None:
@@ -382,7 +428,9 @@ class Node:
     def _settle(self, now: float) -> None:
         for host in self._names.due(now):
             self._do(Resolve(host))
-        if self._sockets and self.plane.due(now):
+        if self.config is not None:
+            self._actions += self.underlay.follow(self.config)
+        if self.underlay.sockets.unbound and self.plane.due(now):
             self._do(StartPlane())
         desired = self.desired()
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
@@ -397,12 +445,3 @@ class Node:
 
     def _announce(self, what: str, why: str, public_key: bytes | None = None) -> None:
         self._do(Announce(what, why, public_key))
-
-
-def underlay(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:
-    """What about the links decides where packets can go."""
-    return frozenset(
-        (link.index, link.up, frozenset(link.addresses), link.default)
-        for link in links
-        if link.addresses or link.default
-    )

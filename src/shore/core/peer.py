@@ -4,17 +4,25 @@ The data plane retries, rotates and roams by itself. Here is what outlives a pla
 the configuration names, the one the peer last spoke from, the renewals asked for. The *ladder* climbs
 while initiations go unanswered: ask for the names again, add a socket on a new port for this peer
 alone, say that it is unreachable; and it is left by the first session.
+
+A Shore peer has more: what it told of itself, every place it spoke from, and a judge of its paths. The place
+that its packets take now comes first in the advice, so that advice never contradicts a reflex.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from shore.core import timers
+from shore.core.candidates import Place, endpoint, family_of, is_told, places
 from shore.core.names import is_literal
+from shore.core.score import PathJudge
+from shore.core.sockets import Sockets
 from shore.model.config import PeerConfig
-from shore.model.desired import Lane, Path, Peer, Socket
+from shore.model.desired import Candidate, Lane, Path, Peer, Socket
+from shore.model.facts import Roamed
 
 # A peer with an Endpoint must not idle out behind a NAT because its file is silent.
 OWN_KEEPALIVE = 25
+MOST_SPOKEN = 4
 
 RUNGS = (
     ("resolving", timers.RESOLVE_AFTER),
@@ -35,6 +43,11 @@ class PeerRecord:
         self.extra: Socket | None = None
         self.silent_s = 0.0
         self.rung = 0
+        # What is known of it as a Shore node.
+        self.acquainted = False
+        self.told: tuple[Candidate, ...] = ()
+        self.spoken: list[Place] = []
+        self.judge = PathJudge()
         self._path_ids: dict[tuple[int, str], int] = {}
 
     def keepalive(self) -> tuple[int, str]:
@@ -58,10 +71,20 @@ class PeerRecord:
         self.config = config
         if moved and config.endpoints:
             self.roamed = None
+            self.spoken = []
             self.renew += 1
 
-    def desired(self, sockets: dict[int, Socket], addresses: Callable[[str], tuple[str, ...]]) -> Peer:
-        """Its part of the desired state; `sockets` by family."""
+    def desired(
+        self,
+        sockets: Sockets,
+        addresses: Callable[[str], tuple[str, ...]],
+        own: tuple[Candidate, ...] = (),
+        metered: Container[int] = (),
+    ) -> Peer:
+        """Its part of the desired state; `own` is told to it if it is a Shore node.
+
+        `metered` are the ids of sockets that cost money.
+        """
         keepalive_s, _ = self.keepalive()
         return Peer(
             public_key=self.config.public_key,
@@ -71,8 +94,19 @@ class PeerRecord:
             wanted=bool(self.config.endpoints) or keepalive_s > 0,
             renew=self.renew,
             lanes=(Lane(0),),
-            paths=self._paths(sockets, addresses),
+            paths=self._paths(sockets, addresses, own, metered),
+            redundancy=self.config.redundancy,
+            candidates=own if self.acquainted else (),
         )
+
+    def moved_to(self, place: Place) -> None:
+        """The primary path is this one now."""
+        self.roamed = place
+        self.learned(place)
+
+    def learned(self, place: Place) -> None:
+        """It spoke from there."""
+        self.spoken = [place, *(known for known in self.spoken if known != place)][:MOST_SPOKEN]
 
     def climbed(self, silent_s: float) -> list[str]:
         """Initiations have gone unanswered for so long. Returns the rungs that were reached."""
@@ -96,31 +130,52 @@ class PeerRecord:
         return RUNGS[self.rung - 1][0] if self.rung else None
 
     def _paths(
-        self, sockets: dict[int, Socket], addresses: Callable[[str], tuple[str, ...]]
+        self,
+        sockets: Sockets,
+        addresses: Callable[[str], tuple[str, ...]],
+        own: tuple[Candidate, ...],
+        metered: Container[int],
     ) -> tuple[Path, ...]:
-        places: list[tuple[int, str]] = []
-        open_ids = {socket.id for socket in sockets.values()} | ({self.extra.id} if self.extra else set())
-        if self.roamed is not None and self.roamed[0] in open_ids:
-            places.append(self.roamed)
         remotes = [
-            (6 if ":" in address else 4, _remote(address, endpoint.port))
-            for endpoint in self.config.endpoints
-            for address in addresses(endpoint.host)
+            endpoint(address, configured.port)
+            for configured in self.config.endpoints
+            for address in addresses(configured.host)
         ]
-        places += [(sockets[family].id, remote) for family, remote in remotes if family in sockets]
+        extra = () if self.extra is None else (self.extra,)
+        open_ids = {socket.id for socket in (*sockets.all(), *extra)}
+        roamed = [self.roamed] if self.roamed is not None and self.roamed[0] in open_ids else []
+        if self.acquainted:
+            ourselves = {candidate.endpoint for candidate in own}
+            told = [candidate.endpoint for candidate in self.told if is_told(candidate, ourselves)]
+            found = places(sockets, [*roamed, *self.spoken], [*remotes, *told], open_ids)
+        else:
+            unbound = sockets.unbound
+            found = tuple(roamed) + tuple(
+                (unbound[family_of(remote)].id, remote) for remote in remotes if family_of(remote) in unbound
+            )
         if self.extra is not None:
-            known = [*remotes, *([(_family(self.roamed[1]), self.roamed[1])] if self.roamed else [])]
-            places += [(self.extra.id, remote) for family, remote in known if family == self.extra.family]
-        unique = list(dict.fromkeys(places))
-        return tuple(Path(self._path_id(place), "direct", place[0], place[1]) for place in unique)
+            known = [*remotes, *(remote for _, remote in roamed)]
+            family = self.extra.family
+            found += tuple((self.extra.id, remote) for remote in known if family_of(remote) == family)
+        unique = tuple(dict.fromkeys(found))
+        return tuple(
+            Path(self._path_id(place), "direct", place[0], place[1], place[0] in metered) for place in unique
+        )
 
     def _path_id(self, place: tuple[int, str]) -> int:
         return self._path_ids.setdefault(place, len(self._path_ids) + 1)
 
 
-def _remote(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def switch_reason(fact: Roamed) -> str:
+    """Why the primary path is another one, in a few words."""
+    return f"{CAUSES.get(fact.cause, fact.cause)} {fact.left}"
 
 
-def _family(remote: str) -> int:
-    return 6 if remote.startswith("[") else 4
+CAUSES = {
+    "dead": "no answer any more from",
+    "deaf": "probes pass and data does not by",
+    "peer_moved": "the peer speaks from here, no more from",
+    "response": "a handshake was answered here, not by",
+    "advice": "better than",
+    "gone": "the socket is gone of",
+}

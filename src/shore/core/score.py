@@ -101,6 +101,17 @@ class PathJudge:
         self._left[place] = _Left(cost_ms, now + hold, hold)
 
 
+def reason(verdict: Verdict) -> str:
+    """The verdict with its numbers, in a few words."""
+    best, current = verdict.best, verdict.current
+    words = {
+        "loss": f"{current.remote} loses {current.loss:.1%} or more",
+        "delay": f"{current.remote} became slow",
+        "better": f"{current.remote} is worse",
+    }
+    return f"{words[verdict.why]} (costs {current.cost_ms:.0f} ms, this one {best.cost_ms:.0f} ms)"
+
+
 class _Left:
     """A path that was left for its loss."""
 

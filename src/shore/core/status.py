@@ -3,9 +3,9 @@
 from shore.core import timers
 from shore.core.node import Node
 from shore.core.reconcile import fwmark_of, mtu_of
-from shore.model.facts import PeerCounters
+from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
-from shore.model.status import PeerStatus, TunnelState, TunnelStatus
+from shore.model.status import PathStatus, PeerStatus, TunnelState, TunnelStatus
 
 
 def tunnel_status(
@@ -54,4 +54,29 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) ->
         allowed_ips=record.config.allowed_ips,
         drops=counters.drops if counters else {},
         recovery=record.recovery,
+        name=record.config.name,
+        probed=bool(counters and counters.probed),
+        redundancy=record.config.redundancy,
+        switches=counters.switches if counters else 0,
+        paths=tuple(_path(node, path) for path in counters.paths) if counters and counters.probed else (),
+    )
+
+
+def _path(node: Node, path: PathCounters) -> PathStatus:
+    uplink = node.underlay.sockets.uplink_of(path.socket)
+    return PathStatus(
+        id=path.id,
+        kind=path.kind,
+        family=6 if path.remote.startswith("[") else 4,
+        uplink=uplink,
+        local=path.observed,
+        remote=path.remote,
+        primary=path.primary,
+        state=path.state,
+        rtt_ms=path.rtt_ms,
+        jitter_ms=path.jitter_ms,
+        loss_tx=path.loss_tx,
+        loss_rx=path.loss_rx,
+        path_mtu=None,
+        since_s=path.state_age_s,
     )

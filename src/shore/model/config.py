@@ -4,12 +4,21 @@ from typing import Literal
 
 import msgspec
 
+from shore.model.desired import Redundancy
+
 
 class Endpoint(msgspec.Struct, frozen=True):
     """A host (address literal without brackets, or a name) and a UDP port."""
 
     host: str
     port: int
+
+
+class Uplink(msgspec.Struct, frozen=True):
+    """A local interface that leads to the underlay; a metered one is a standby only."""
+
+    name: str
+    metered: bool = False
 
 
 class PeerConfig(msgspec.Struct, frozen=True):
@@ -21,6 +30,7 @@ class PeerConfig(msgspec.Struct, frozen=True):
     endpoints: tuple[Endpoint, ...] = ()
     keepalive_s: int | None = None
     name: str | None = None
+    redundancy: Redundancy = "auto"
 
 
 class Hooks(msgspec.Struct, frozen=True):
@@ -37,7 +47,8 @@ class TunnelConfig(msgspec.Struct, frozen=True):
 
     `addresses` and prefixes are normalised strings (`10.0.0.1/24`, host bits kept for addresses,
     cleared for allowed IPs). `listen_port` 0 means any; `fwmark` 0 means none; `mtu` None means
-    Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host.
+    Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host. Without
+    `uplinks`, those are the interfaces with a default route.
     """
 
     name: str
@@ -54,4 +65,6 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     host_managed: bool = True
     offload: bool = True
     realtime: bool = True
+    probing: bool = True
+    uplinks: tuple[Uplink, ...] = ()
     source: str | None = None

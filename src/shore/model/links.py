@@ -1,6 +1,12 @@
 """The underlay as the host has it: links, their addresses, and which of them lead on."""
 
+from typing import Literal
+
 import msgspec
+
+Family = Literal[4, 6]
+# An uplink's name, the index of its device, and a family.
+Way = tuple[str, int, Family]
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -4,7 +4,32 @@ from typing import Literal
 
 import msgspec
 
+from shore.model.desired import PathKind, PathState, Redundancy
+
 TunnelState = Literal["starting", "up", "degraded", "stopping"]
+
+
+class PathStatus(msgspec.Struct, frozen=True):
+    """One path to a Shore peer. Losses are shares from 0 to 1; what is not known yet is None.
+
+    `since_s` is how long the path has been in its state; `path_mtu` is the largest datagram, IP header
+    included, that was proved.
+    """
+
+    id: int | None
+    kind: PathKind
+    family: Literal[4, 6]
+    uplink: str | None
+    local: str | None
+    remote: str
+    primary: bool
+    state: PathState
+    rtt_ms: float | None
+    jitter_ms: float | None
+    loss_tx: float | None
+    loss_rx: float | None
+    path_mtu: int | None
+    since_s: float
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
@@ -24,6 +49,11 @@ class PeerStatus(msgspec.Struct, frozen=True):
     allowed_ips: tuple[str, ...]
     drops: dict[str, int]
     recovery: str | None = None
+    name: str | None = None
+    probed: bool = False
+    redundancy: Redundancy = "auto"
+    switches: int = 0
+    paths: tuple[PathStatus, ...] = ()
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):

@@ -117,6 +117,8 @@ class Brain:
                 self._open_sockets(action)
             case do.OpenExtraSocket():
                 self._open_extra(action)
+            case do.OpenUplinkSocket():
+                self._open_uplink(action)
             case do.CloseSocket():
                 self._close_socket(action.id)
             case do.SetMark():
@@ -418,6 +420,16 @@ class Brain:
         self._keep_socket(self._last_socket + 1, opened)
         extra = Socket(self._last_socket, 4 if action.family == 4 else 6)
         self.tell(events.ExtraSocketOpened(action.public_key, extra))
+
+    def _open_uplink(self, action: do.OpenUplinkSocket) -> None:
+        name, _, family = action.way
+        try:
+            opened = open_socket(family, action.port, mark=action.mark, device=name, fresh=False)
+        except OSError as error:
+            self.tell(events.UplinkSocketFailed(action.way, str(error.strerror)))
+            return
+        self._keep_socket(self._last_socket + 1, opened)
+        self.tell(events.UplinkSocketOpened(action.way, Socket(self._last_socket, family, name)))
 
     def _keep_socket(self, number: int, opened: socket.socket) -> None:
         self._sockets[number] = opened

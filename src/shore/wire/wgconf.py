@@ -7,7 +7,9 @@
     MTU, DNS, Table, FwMark          Endpoint = host:port       (several lines: tried in turn)
     PreUp, PostUp, PreDown, PostDown PersistentKeepalive = 25 | off
     #@ Offload = on | off            #@ Name = anything
-    #@ Realtime = on | off
+    #@ Realtime = on | off           #@ Redundancy = off | auto | interactive | always
+    #@ Probing = on | off
+    #@ Uplinks = eth0, wwan0 metered
 
 Keys and section names are read whatever their case. wg-quick takes `#@` lines for comments, so one file
 serves both. Where wg-quick is silent or lets the last one win, Shore is strict: the same prefix at two
@@ -18,9 +20,10 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from shore.model.config import Endpoint, Hooks, PeerConfig, TunnelConfig
+from shore.model.config import Endpoint, Hooks, PeerConfig, TunnelConfig, Uplink
+from shore.model.desired import Redundancy
 from shore.model.keys import parse_key
 
 LEAST_MTU, MOST_MTU = 576, 65535
@@ -33,8 +36,8 @@ INTERFACE_KEYS = (
     "PreUp", "PostUp", "PreDown", "PostDown", "SaveConfig",
 )  # fmt: skip
 PEER_KEYS = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
-OWN_INTERFACE_KEYS = ("Offload", "Realtime")
-OWN_PEER_KEYS = ("Name",)
+OWN_INTERFACE_KEYS = ("Offload", "Realtime", "Probing", "Uplinks")
+OWN_PEER_KEYS = ("Name", "Redundancy")
 # Keys that may come more than once and add up.
 REPEATED = {"address", "dns", "preup", "postup", "predown", "postdown", "allowedips", "endpoint"}
 
@@ -154,6 +157,8 @@ def _tunnel(sections: list[_Section], name: str, source: str, warnings: list[str
         peers=tuple(_peer(section) for section in sections if section.kind == "peer"),
         offload=_one(own, "offload", _switch) is not False,
         realtime=_one(own, "realtime", _switch) is not False,
+        probing=_one(own, "probing", _switch) is not False,
+        uplinks=tuple(_many(own, "uplinks", _uplink)),
         source=source,
     )
 
@@ -169,7 +174,8 @@ def _peer(section: _Section) -> PeerConfig:
             _at(line, parse_endpoint, value) for line, value in section.values.get("endpoint", [])
         ),
         keepalive_s=_one(section, "persistentkeepalive", _keepalive),
-        name=_one(section, "name", str),
+        name=_one(section, "name", _peer_name),
+        redundancy=_one(section, "redundancy", parse_redundancy) or "auto",
     )
 
 
@@ -281,6 +287,27 @@ def _mark(text: str) -> int:
     if not 0 <= number < 1 << 32:
         raise ValueError(f"FwMark `{text}` is not `off` or a number of 32 bits such as 0xca6c")
     return number
+
+
+def parse_redundancy(text: str) -> Redundancy:
+    """`off`, `auto`, `interactive` or `always`. Raises ValueError."""
+    for mode in get_args(Redundancy):
+        if text.lower() == mode:
+            return mode  # type: ignore[no-any-return]
+    raise ValueError(f"`{text}` is not {', '.join(get_args(Redundancy)[:-1])} or {get_args(Redundancy)[-1]}")
+
+
+def _peer_name(text: str) -> str:
+    if len(text) > 63 or not text.isprintable():
+        raise ValueError("a Name has 63 printable characters at most")
+    return text
+
+
+def _uplink(text: str) -> Uplink:
+    name, *rest = text.split()
+    if rest not in ([], ["metered"]) or len(name) > 15 or "/" in name:
+        raise ValueError(f"`{text}` is no uplink such as `eth0` or `wwan0 metered`")
+    return Uplink(name, bool(rest))
 
 
 def _switch(text: str) -> bool:

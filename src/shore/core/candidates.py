@@ -1,0 +1,75 @@
+"""Where we may be, and by which ways a Shore peer may be reached.
+
+*Ours* are told to every Shore peer: the addresses of the uplinks with the listen port, and what peers say
+that we look like from there. *Theirs* are the endpoints of the file, what they told us, and where they spoke
+from. Each pair of a socket and an endpoint of its family is a path; there are eight at most, and those that
+have answered come first.
+"""
+
+import ipaddress
+
+from shore.core.sockets import Sockets
+from shore.model.desired import Candidate
+from shore.model.facts import PeerCounters
+from shore.model.links import Link
+
+MOST_PATHS = 8
+MOST_CANDIDATES = 8
+Place = tuple[int, str]
+
+
+def own_candidates(
+    links: tuple[Link, ...], port: int, counters: tuple[PeerCounters, ...]
+) -> tuple[Candidate, ...]:
+    """What to tell peers; host candidates first."""
+    if not port:
+        return ()
+    hosts = [
+        Candidate(endpoint(address, port), "host")
+        for link in links
+        if link.up
+        for address in link.addresses
+        if _is_offered(address)
+    ]
+    known = {candidate.endpoint for candidate in hosts}
+    seen = {
+        path.observed
+        for peer in counters
+        for path in peer.paths
+        if path.observed is not None and path.observed not in known and path.state == "live"
+    }
+    reflexive = [Candidate(observed, "peer_reflexive") for observed in sorted(seen)]
+    return tuple((hosts + reflexive)[:MOST_CANDIDATES])
+
+
+def places(
+    sockets: Sockets,
+    spoken: list[Place],
+    remotes: list[str],
+    open_ids: set[int],
+) -> tuple[Place, ...]:
+    """Paths of a Shore peer: the places that it spoke from, newest first, then each pair that could work."""
+    known = [place for place in spoken if place[0] in open_ids]
+    pairs = [(socket.id, remote) for remote in remotes for socket in sockets.of_family(family_of(remote))]
+    return tuple(dict.fromkeys([*known, *pairs]))[:MOST_PATHS]
+
+
+def endpoint(address: str, port: int) -> str:
+    """An address and a port in one string, as the plane writes them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def family_of(remote: str) -> int:
+    """4 or 6."""
+    return 6 if remote.startswith("[") else 4
+
+
+def is_told(candidate: Candidate, own: set[str]) -> bool:
+    """Whether a peer's candidate may be probed: nothing local to us, and nothing that is ourselves."""
+    host = candidate.endpoint.rpartition(":")[0].strip("[]")
+    return candidate.endpoint not in own and _is_offered(host)
+
+
+def _is_offered(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return not (ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified)

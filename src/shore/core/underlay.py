@@ -1,0 +1,83 @@
+"""The tunnel's footing on the underlay: links, the listen port, the sockets on it, and where we may be.
+
+Sockets are opened by the shell; here is what is wanted and what is there. The unbound ones come first, as
+they decide the port. Bound ones follow the links from then on. When the unbound ones are opened anew, the
+bound ones are too: whatever was wrong with a socket may be wrong with all of them.
+"""
+
+from shore.core.actions import Action, CloseSocket, OpenSockets, OpenUplinkSocket
+from shore.core.candidates import own_candidates
+from shore.core.events import SocketsOpened
+from shore.core.sockets import Sockets, metered
+from shore.model.config import TunnelConfig
+from shore.model.desired import Candidate
+from shore.model.facts import PeerCounters
+from shore.model.links import Link
+
+
+class Underlay:
+    """Links and sockets of one tunnel."""
+
+    def __init__(self) -> None:
+        self.sockets = Sockets()
+        self.port = 0
+        self.mark = 0
+        self.links: tuple[Link, ...] | None = None
+        self.opening = False
+
+    def open(self, port: int, why: str) -> list[Action]:
+        """Open the unbound sockets, anew if they are there."""
+        if self.opening:
+            return []
+        self.opening = True
+        return [OpenSockets(port, self.mark, why)]
+
+    def opened(self, event: SocketsOpened) -> tuple[list[Action], dict[int, int | None]]:
+        """They are open. Returns what to close, and for each old socket the one that takes its place."""
+        old = self.sockets.unbound
+        self.sockets.unbound = {socket.family: socket for socket in event.sockets}
+        self.port, self.opening = event.port, False
+        heirs = {
+            socket.id: heir.id if (heir := self.sockets.unbound.get(family)) else None
+            for family, socket in old.items()
+        }
+        gone = [*old.values(), *self.sockets.drop_uplinks()]
+        held = {socket.id for socket in event.sockets}
+        return [CloseSocket(socket.id) for socket in gone if socket.id not in held], heirs
+
+    def follow(self, config: TunnelConfig) -> list[Action]:
+        """Bring the bound sockets in line with the links."""
+        if self.links is None or not self.port or self.opening:
+            return []
+        missing, closed = self.sockets.follow(config, self.links)
+        return [
+            *(CloseSocket(socket.id) for socket in closed),
+            *(OpenUplinkSocket(way, self.port, self.mark) for way in missing),
+        ]
+
+    def moved(self, links: tuple[Link, ...]) -> bool:
+        """Take the links as they are now. Returns whether packets may have to go other ways."""
+        previous, self.links = self.links, links
+        return previous is not None and _routes(previous) != _routes(links)
+
+    def leads_on(self) -> bool:
+        """Whether there is any way out."""
+        return any(link.up and link.addresses for link in self.links or ())
+
+    def candidates(self, counters: tuple[PeerCounters, ...]) -> tuple[Candidate, ...]:
+        """Where Shore peers may find us."""
+        return own_candidates(self.links or (), self.port, counters)
+
+    def metered(self, config: TunnelConfig) -> set[int]:
+        """Sockets of uplinks that cost money."""
+        costly = metered(config)
+        return {socket.id for socket in self.sockets.all() if socket.uplink in costly}
+
+
+def _routes(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:
+    """What about the links decides where packets can go."""
+    return frozenset(
+        (link.index, link.up, frozenset(link.addresses), link.default)
+        for link in links
+        if link.addresses or link.default
+    )
