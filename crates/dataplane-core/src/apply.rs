@@ -43,7 +43,9 @@ impl Plane {
         self.desired = Some(desired);
         self.by_key = slots;
         for peer in self.peers.iter_mut().flatten() {
-            peer.paths.retain(|socket| sockets.contains(&socket));
+            if let Some(switch) = peer.paths.retain(|socket| sockets.contains(&socket)) {
+                peer.switched(switch, &mut self.outputs, now);
+            }
             peer.pump(&mut self.outputs, now);
         }
         self.endpoints = self

@@ -294,3 +294,19 @@ fn a_flapping_path_is_left_alone() {
         wire.counters(0).switches
     );
 }
+
+#[test]
+fn an_uplink_that_is_pulled_is_left_at_once_for_one_that_answered() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    cut(&mut wire, is_first);
+    for node in [0, 1] {
+        wire.change(node, |desired| {
+            desired.sockets.retain(|socket| socket.id != SOCKET);
+            desired.peers[0].paths.retain(|path| path.socket != SOCKET);
+        });
+    }
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(5));
+    assert_eq!(sent, answered);
+    assert_eq!(switches(&wire, 0), [(second(2), Cause::Gone)]);
+}

@@ -19,6 +19,7 @@ class Sockets:
         self.unbound: dict[int, Socket] = {}
         self.uplinks: dict[Way, Socket] = {}
         self._asked: set[Way] = set()
+        self._failed: set[Way] = set()
 
     def adopt(self, sockets: tuple[Socket, ...]) -> None:
         """Those that a running plane holds; the index of an uplink is learnt with the next links."""
@@ -52,7 +53,8 @@ class Sockets:
                 self.uplinks[known] = socket
         closed = [self.uplinks.pop(way) for way in list(self.uplinks) if way not in wanted]
         self._asked &= set(wanted)
-        missing = [way for way in wanted if way not in self.uplinks and way not in self._asked]
+        tried = self._asked | self._failed
+        missing = [way for way in wanted if way not in self.uplinks and way not in tried]
         self._asked |= set(missing)
         return missing, closed
 
@@ -67,6 +69,11 @@ class Sockets:
     def failed(self, way: Way) -> None:
         """It could not be opened; the next change of links tries again."""
         self._asked.discard(way)
+        self._failed.add(way)
+
+    def links_changed(self) -> None:
+        """What failed may work now."""
+        self._failed.clear()
 
     def drop_uplinks(self) -> list[Socket]:
         """Forget the bound ones, to be opened anew; returns them."""

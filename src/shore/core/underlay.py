@@ -58,6 +58,7 @@ class Underlay:
     def moved(self, links: tuple[Link, ...]) -> bool:
         """Take the links as they are now. Returns whether packets may have to go other ways."""
         previous, self.links = self.links, links
+        self.sockets.links_changed()
         return previous is not None and _routes(previous) != _routes(links)
 
     def leads_on(self) -> bool:

@@ -67,6 +67,8 @@ pub enum Cause {
     Response,
     /// The brain prefers it.
     Advice,
+    /// The socket of the other one is gone.
+    Gone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,14 +127,18 @@ impl Paths {
         self.primary = kept.and_then(|kept| self.position(kept)).unwrap_or(0);
     }
 
-    /// Drops paths whose socket is gone.
-    pub fn retain(&mut self, is_open: impl Fn(SocketId) -> bool) {
-        let primary = self.primary();
+    /// Drops paths whose socket is gone. Returns how the primary path moved for it.
+    pub fn retain(&mut self, is_open: impl Fn(SocketId) -> bool) -> Option<Switch> {
+        let from = self.primary()?;
         self.paths.retain(|path| is_open(path.destination.socket));
-        self.primary = primary
-            .and_then(|primary| self.position(primary))
-            .or_else(|| self.best(|path| path.health.proof().is_some()))
-            .unwrap_or(0);
+        // No place is primary while the best is sought.
+        self.primary = self.position(from).unwrap_or(usize::MAX);
+        if self.primary == usize::MAX {
+            let proved = self.best(|path| path.health.proof().is_some());
+            self.primary = proved.unwrap_or(0);
+        }
+        let to = self.primary().filter(|to| *to != from)?;
+        Some(Switch::new(from, to, Cause::Gone))
     }
 
     pub fn primary(&self) -> Option<Destination> {

@@ -1,0 +1,198 @@
+"""The heart and a Shore peer: uplinks, candidates, switches, verdicts, as dialogues."""
+
+import msgspec
+
+from shore.core.actions import Action, Announce, CloseSocket, OpenSockets, OpenUplinkSocket
+from shore.core.events import (
+    Attached,
+    Configured,
+    Event,
+    FactTold,
+    LinksChanged,
+    PlaneAnswered,
+    PlaneStarted,
+    SocketsOpened,
+    UplinkSocketFailed,
+    UplinkSocketOpened,
+)
+from shore.core.node import Node
+from shore.model.config import Endpoint, PeerConfig, TunnelConfig, Uplink
+from shore.model.desired import Candidate, Peer, Socket
+from shore.model.facts import Acquainted, Candidates, Fact, Learned, PathCounters, PeerCounters, Roamed
+from shore.model.links import Link
+
+ME, PEER = b"\1" * 32, b"\2" * 32
+ETH0 = Link("eth0", 2, True, 1500, ("192.0.2.1",), (4,))
+ETH1 = Link("eth1", 3, True, 1500, ("198.51.100.1", "2001:db8::1"), (4, 6))
+FIRST, SECOND = "192.0.2.2:51820", "198.51.100.2:51820"
+
+
+class Table:
+    """A node with one peer of two endpoints, its plane running, and the clock."""
+
+    def __init__(self, **changes: object) -> None:
+        self.node, self.now, self.serial, self.said = Node(), 100.0, 0, list[Announce]()
+        endpoints = (Endpoint("192.0.2.2", 51820), Endpoint("198.51.100.2", 51820))
+        peer = PeerConfig(PEER, allowed_ips=("10.0.0.2/32",), endpoints=endpoints)
+        config = TunnelConfig("wg0", ME, ("10.0.0.1/24",), listen_port=51820, peers=(peer,))
+        self.config = msgspec.structs.replace(config, **changes)
+        self.tell(Configured(self.config))
+        self.tell(SocketsOpened(51820, (Socket(1, 4), Socket(2, 6))))
+        self.tell(PlaneStarted(7))
+
+    def tell(self, event: Event) -> list[Action]:
+        actions = self.node.handle(event, self.now)
+        self.said += [a for a in actions if isinstance(a, Announce)]
+        return [a for a in actions if isinstance(a, OpenSockets | OpenUplinkSocket | CloseSocket)]
+
+    def fact(self, fact: Fact) -> None:
+        self.serial += 1
+        self.tell(FactTold(self.serial, fact))
+
+    def links(self, *links: Link) -> list[Action]:
+        return self.tell(LinksChanged(links))
+
+    def with_uplinks(self) -> None:
+        ways = [a.way for a in self.links(ETH0, ETH1) if isinstance(a, OpenUplinkSocket)]
+        for number, (name, index, family) in enumerate(ways, 3):
+            opened = Socket(number, family, name)
+            self.tell(UplinkSocketOpened((name, index, family), opened))
+
+    def peer(self) -> Peer:
+        desired = self.node.desired()
+        assert desired is not None
+        return desired.peers[0]
+
+    def paths(self) -> list[tuple[int, str]]:
+        return [(path.socket, path.remote) for path in self.peer().paths]
+
+    def counters(self, *paths: PathCounters) -> None:
+        entry = PeerCounters(
+            PEER, None, None, True, 0.1, 1.0, 1.0, 1.0, None, 0, 0, 1, {}, probed=True, paths=paths
+        )
+        self.now += 1.0
+        self.tell(PlaneAnswered({}, {}, (entry,)))
+
+
+def path(place: tuple[int, str], rtt: float, *, primary: bool = False) -> PathCounters:
+    return PathCounters(
+        id=None,
+        kind="direct",
+        socket=place[0],
+        remote=place[1],
+        primary=primary,
+        state="live",
+        rtt_ms=rtt,
+        observed="203.0.113.9:4000",
+    )
+
+
+def test_two_default_routes_are_two_uplinks_and_one_is_none() -> None:
+    table = Table()
+    assert table.links(ETH0) == []
+    assert table.links(ETH0, ETH1) == [
+        OpenUplinkSocket(("eth0", 2, 4), 51820, 0),
+        OpenUplinkSocket(("eth1", 3, 4), 51820, 0),
+        OpenUplinkSocket(("eth1", 3, 6), 51820, 0),
+    ]
+    assert table.links(ETH0, ETH1) == []
+
+
+def test_named_uplinks_are_taken_whatever_their_routes() -> None:
+    table = Table(uplinks=(Uplink("eth0"),))
+    local = msgspec.structs.replace(ETH0, default=())
+    assert table.links(local, ETH1) == [OpenUplinkSocket(("eth0", 2, 4), 51820, 0)]
+
+
+def test_an_uplink_that_comes_back_with_another_index_is_opened_again() -> None:
+    table = Table()
+    table.with_uplinks()
+    assert table.links(ETH0) == [CloseSocket(3), CloseSocket(4), CloseSocket(5)]
+    again = msgspec.structs.replace(ETH1, index=9)
+    assert [a.way for a in table.links(ETH0, again) if isinstance(a, OpenUplinkSocket)] == [
+        ("eth0", 2, 4),
+        ("eth1", 9, 4),
+        ("eth1", 9, 6),
+    ]
+
+
+def test_an_uplink_that_cannot_be_bound_is_named_and_tried_with_the_next_change() -> None:
+    table = Table()
+    table.links(ETH0, ETH1)
+    table.tell(UplinkSocketFailed(("eth0", 2, 4), "no such device"))
+    assert table.said[-1] == Announce("no socket on eth0", "no such device")
+    assert [a.way for a in table.links(ETH0, ETH1) if isinstance(a, OpenUplinkSocket)] == [("eth0", 2, 4)]
+
+
+def test_a_shore_peer_gets_each_uplink_with_each_endpoint_and_a_foreign_one_the_unbound_socket() -> None:
+    table = Table()
+    table.with_uplinks()
+    assert table.paths() == [(1, FIRST), (1, SECOND)]
+    table.fact(Acquainted(PEER, False))
+    assert table.said[-1].what == "peer is a Shore node"
+    assert table.paths() == [(3, FIRST), (4, FIRST), (3, SECOND), (4, SECOND)]
+
+
+def test_a_metered_uplink_makes_metered_paths() -> None:
+    table = Table(uplinks=(Uplink("eth0"), Uplink("eth1", metered=True)))
+    table.with_uplinks()
+    table.fact(Acquainted(PEER, False))
+    assert [(p.socket, p.metered) for p in table.peer().paths] == [
+        (3, False),
+        (4, True),
+        (3, False),
+        (4, True),
+    ]
+
+
+def test_a_shore_peer_is_told_where_we_are_and_what_we_look_like() -> None:
+    table = Table()
+    table.links(ETH0, ETH1)
+    assert table.peer().candidates == ()
+    table.fact(Acquainted(PEER, False))
+    table.counters(path((1, FIRST), 10, primary=True))
+    assert table.peer().candidates == (
+        Candidate("192.0.2.1:51820", "host"),
+        Candidate("198.51.100.1:51820", "host"),
+        Candidate("[2001:db8::1]:51820", "host"),
+        Candidate("203.0.113.9:4000", "peer_reflexive"),
+    )
+
+
+def test_what_a_peer_tells_is_probed_unless_it_is_ourselves_or_nonsense() -> None:
+    table = Table()
+    table.links(ETH0)
+    table.fact(Acquainted(PEER, False))
+    told = ("203.0.113.5:1", "192.0.2.1:51820", "127.0.0.1:1", "169.254.0.1:1")
+    table.fact(Candidates(PEER, tuple(Candidate(endpoint, "host") for endpoint in told)))
+    assert table.paths() == [(1, FIRST), (1, SECOND), (1, "203.0.113.5:1")]
+
+
+def test_where_the_peer_spoke_from_comes_first_and_advice_never_contradicts_a_reflex() -> None:
+    table = Table()
+    table.fact(Acquainted(PEER, False))
+    table.fact(Roamed(PEER, 1, SECOND, "dead", FIRST))
+    assert table.said[-1] == Announce(f"path {SECOND}", f"no answer any more from {FIRST}", PEER)
+    table.fact(Learned(PEER, 1, "203.0.113.7:7"))
+    assert table.paths() == [(1, SECOND), (1, "203.0.113.7:7"), (1, FIRST)]
+
+
+def test_a_verdict_becomes_the_first_advice_with_its_reason() -> None:
+    table = Table()
+    table.fact(Acquainted(PEER, False))
+    for _ in range(12):
+        table.counters(path((1, FIRST), 80, primary=True), path((1, SECOND), 20))
+    assert table.paths()[0] == (1, SECOND)
+    assert table.said[-1].what == f"path {SECOND} preferred"
+    assert "costs 80 ms, this one 20 ms" in table.said[-1].why
+
+
+def test_a_new_brain_takes_over_the_sockets_of_uplinks() -> None:
+    before = Table()
+    before.with_uplinks()
+    held = before.node.desired()
+    assert held is not None
+    node = Node()
+    node.handle(Attached(before.config, 7, held, 51820), 200.0)
+    actions = node.handle(LinksChanged((ETH0, ETH1)), 200.0)
+    assert not [a for a in actions if isinstance(a, OpenUplinkSocket | CloseSocket)]
