@@ -2,7 +2,8 @@
 
 Prints one JSON line when it is ended by SIGINT or SIGTERM: a list of [sent, rtt], both in seconds, `sent` of
 CLOCK_MONOTONIC and `rtt` null where no reply came. A late reply is kept with its true age. Replies are
-stamped by the kernel, as `ping` does it: a pinger that waits for a CPU is no slow tunnel.
+stamped by the kernel, as `ping` does it: a pinger that waits for a CPU is no slow tunnel. Told to end, it
+sends no more, and waits for the replies that may still come.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ import msgspec
 from shore.lab.net import Host
 
 GRACE = 0.25
-LINGER = 0.3
+LINGER = 1.0
 SO_TIMESTAMPNS = 35
 
 
@@ -77,7 +78,6 @@ class Pinger:
 
     def stop(self) -> Pings:
         """End it and collect. Raises msgspec.DecodeError if it died before."""
-        time.sleep(LINGER)
         self._process.send_signal(signal.SIGTERM)
         output, _ = self._process.communicate(timeout=10)
         return Pings(msgspec.json.decode(output, type=tuple[tuple[float, float | None], ...]))
@@ -110,8 +110,17 @@ def main() -> int:
                 raw.sendto(_request(len(sent) - 1, six), (address, 0))
         elif selector.select(wait):
             _receive(raw, sent, stamps, six)
+    end = time.monotonic() + LINGER
+    while _is_awaited(sent, end) and selector.select(max(0.0, end - time.monotonic())):
+        _receive(raw, sent, stamps, six)
     print(json.dumps(sent))
     return 0
+
+
+def _is_awaited(sent: list[list[float | None]], end: float) -> bool:
+    """Whether a ping of the last second has no reply yet, and there is time."""
+    recent = [rtt for at, rtt in sent[-100:] if at is not None and at > end - 2 * LINGER]
+    return time.monotonic() < end and None in recent
 
 
 def _request(number: int, six: bool) -> bytes:
