@@ -10,7 +10,6 @@ in numbers it looks only each 300 µs, and that is how late a frame may then be.
 """
 
 import contextlib
-import ctypes
 import fcntl
 import gc
 import os
@@ -25,10 +24,10 @@ import msgspec
 
 from shore.lab.capture import Recorder
 from shore.lab.impairment import Impairment
+from shore.lab.inside import enter
 from shore.lab.way import Way
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
-CLONE_NEWNET = 0x40000000
 BATCH = 128
 PAUSE_S = 0.0003
 LARGEST_ORDER = 65536
@@ -175,17 +174,6 @@ class Wire:
         if device is not None:
             self._devices[end] = None
             os.close(device)
-
-
-def enter(namespace: str) -> None:
-    """Move this thread to a network namespace. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-    try:
-        if libc.setns(descriptor, CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
-    finally:
-        os.close(descriptor)
 
 
 def open_tap(namespace: str, device: str) -> int:

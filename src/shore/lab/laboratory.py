@@ -24,6 +24,7 @@ import msgspec
 
 from shore.lab.leftovers import sweep
 from shore.lab.link import CableLink, Ending, Link, WireLink
+from shore.lab.nat import Nat, NatBox
 from shore.lab.net import Host, LabFailed
 
 NAME_LIMIT = 10
@@ -44,6 +45,7 @@ class Laboratory:
         self.seed = seed
         self.hosts: dict[str, Host] = {}
         self.links: dict[str, Link] = {}
+        self.nats: dict[str, NatBox] = {}
         self.diary: list[Entry] = []
         self.kept: Path | None = None
         self._began = time.monotonic()
@@ -108,6 +110,14 @@ class Laboratory:
         )
         return self.link(name, first, second, cable=cable)
 
+    def nat(self, router: str, nat: Nat) -> NatBox:
+        """Put a NAT, a firewall or a policer into a router whose links are there."""
+        for device in (nat.lan, nat.wan):
+            if not any(end.host == router and end.device == device for end in self._ends()):
+                raise LabFailed(f"the router {router} has no link at `{device}`")
+        box = self.nats[router] = NatBox(self[router], nat)
+        return box
+
     def __getitem__(self, name: str) -> Host:
         try:
             return self.hosts[name]
@@ -159,7 +169,10 @@ class Laboratory:
             link.close()
         for host in self.hosts.values():
             host.remove()
-        self.links, self.hosts = {}, {}
+        self.links, self.nats, self.hosts = {}, {}, {}
 
     def _devices(self, host: str) -> int:
-        return sum(1 for link in self.links.values() for end in link.ends if end.host == host)
+        return sum(1 for end in self._ends() if end.host == host)
+
+    def _ends(self) -> Iterator[Ending]:
+        return (end for link in self.links.values() for end in link.ends)
