@@ -82,6 +82,7 @@ def test_a_kind_is_what_its_name_says(street: Laboratory, reflector: Reflector, 
     assert found.step == (1 if kind == "symmetric-sequential" else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRANSLATING)
 def test_a_hairpin_can_be_had_with_each_kind(street: Laboratory, reflector: Reflector, kind: Kind) -> None:
     plugged(street, Nat(kind, hairpin=True))
@@ -89,7 +90,9 @@ def test_a_hairpin_can_be_had_with_each_kind(street: Laboratory, reflector: Refl
     assert (found.hairpin, found.kind()) == (True, kind)
 
 
-@pytest.mark.parametrize("kind", ["firewall", *TRANSLATING])
+@pytest.mark.parametrize(
+    "kind", ["full-cone", *(pytest.param(k, marks=pytest.mark.slow) for k in ("firewall", *TRANSLATING[1:]))]
+)
 def test_a_mapping_lives_as_long_as_asked(street: Laboratory, reflector: Reflector, kind: Kind) -> None:
     plugged(street, Nat(kind, lifetime_s=3))
     assert lifetime(street["a"], reflector, [1.0, 2.0, 4.5]) == (2.0, 4.5)

@@ -4,13 +4,19 @@ Order of events for a frame: a black hole or a filter swallows it, then a router
 then chance loses, damages or doubles it, then it queues for the rate, then it travels for the delay. Frames
 keep their order through delay and jitter; only `reorder` lets one fall behind. The same seed, frames and
 instants give the same fate to each frame.
+
+Jitter wanders: a new value between none and all of it each 50 ms (or each twice the jitter), in a straight
+line from one to the next, so that sparse packets are delayed each for itself and dense ones keep their order.
 """
 
 import heapq
+import math
 from random import Random
 
 from shore.lab import frames
 from shore.lab.impairment import CLEAR, Impairment
+
+WANDER_S = 0.05
 
 
 class Way:
@@ -24,6 +30,7 @@ class Way:
         self._last_due = 0.0
         self._free_at = 0.0
         self._in_burst = False
+        self._knot_at, self._from, self._to = -math.inf, 0.0, 0.0
         self._since = 0.0
         self.tally: dict[str, int] = {}
         self.bounced: list[bytes] = []
@@ -125,13 +132,22 @@ class Way:
         self._count("passed")
         due = sent + it.delay_ms / 1000
         if it.jitter_ms:
-            due += self._random.random() * it.jitter_ms / 1000
+            due += self._wander(now) * it.jitter_ms / 1000
         if it.reorder and self._random.random() < it.reorder:
             self._count("reordered")
             self._hold(frame, due + it.reorder_ms / 1000)
             return
         self._last_due = due = max(due, self._last_due)
         self._hold(frame, due)
+
+    def _wander(self, now: float) -> float:
+        period = max(WANDER_S, 2 * self._impairment.jitter_ms / 1000)
+        if now >= self._knot_at + period:
+            near = now < self._knot_at + 2 * period
+            self._from = self._to if near else self._random.random()
+            self._to = self._random.random()
+            self._knot_at = self._knot_at + period if near else now
+        return self._from + (self._to - self._from) * (now - self._knot_at) / period
 
     def _hold(self, frame: bytes, due: float) -> None:
         self._numbers += 1
