@@ -38,13 +38,11 @@ def test_the_status_sockets_of_a_careful_root_can_be_reached(
     assert place.root().stat().st_mode & 0o777 == 0o711
 
 
-def test_what_is_written_is_read_again_and_forgotten(runtime: Runtime) -> None:
+def test_what_is_written_is_read_again(runtime: Runtime) -> None:
     assert runtime.read_running() is None
     running = Running(TunnelConfig("wg0", b"\1" * 32), 4000, 12.5, Process(7, 9))
     runtime.write_running(running)
     assert runtime.read_running() == running
-    runtime.forget_running()
-    assert runtime.read_running() is None
 
 
 def test_a_lock_lives_as_long_as_its_descriptor(runtime: Runtime) -> None:

@@ -48,14 +48,21 @@ def start(runtime: Runtime, request: api.Start) -> tuple[subprocess.Popen[bytes]
     os.close(answer_writer)
     with os.fdopen(start_writer, "wb") as given:
         given.write(msgspec.json.encode(request))
-    with os.fdopen(answer_reader, "rb") as answers:
-        for line in answers:
-            match api.start_reply(line):
-                case api.NotStarted(reason):
-                    raise NotStarted(reason)
-                case api.Started(notes):
-                    return keeper, notes
-    raise NotStarted(f"the brain died while it started{_last_words(runtime)}")
+    try:
+        with os.fdopen(answer_reader, "rb") as answers:
+            for line in answers:
+                match api.start_reply(line):
+                    case api.NotStarted(reason):
+                        raise NotStarted(reason)
+                    case api.Started(notes):
+                        return keeper, notes
+    except KeyboardInterrupt:
+        # The brain sees that nobody waits any more.
+        _wait_gone(runtime)
+        raise NotStarted("interrupted: what was begun is undone") from None
+    died = f"the brain died while it started{_last_words(runtime)}"
+    # What still runs is another tunnel of this name, which was begun at the same instant.
+    raise NotStarted(died if _wait_gone(runtime) else _up_already(runtime))
 
 
 def become_brain(runtime: Runtime, request: api.Start | None) -> NoReturn:
@@ -115,7 +122,7 @@ def _keepers_environment(**more: str) -> dict[str, str]:
 def _refuse_second(runtime: Runtime) -> None:
     name = runtime.name
     if _is_running(runtime):
-        raise NotStarted(f"{name} is up already: `shore reload {name}` or `shore down` first")
+        raise NotStarted(_up_already(runtime))
     if runtime.has_plane:
         raise NotStarted(
             f"{name} is up without a brain: `systemctl start shore@{name}`, or `shore down {name}` first"
@@ -126,12 +133,26 @@ def _is_running(runtime: Runtime) -> bool:
     """Whether it runs; one that is on its way down (its device is deleted) is waited for."""
     deadline = time.monotonic() + GONE_WITHIN
     while runtime.is_held("brain") or runtime.is_held("keeper"):
-        leaving = runtime.read_running() is None or not has_device(runtime.name)
+        running = runtime.read_running()
+        leaving = running is None or running.phase == "leaving" or not has_device(runtime.name)
         if not leaving or time.monotonic() > deadline:
             return True
         time.sleep(0.02)
     runtime.make()
     return False
+
+
+def _wait_gone(runtime: Runtime) -> bool:
+    deadline = time.monotonic() + GONE_WITHIN
+    while runtime.is_held("brain") or runtime.is_held("keeper"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _up_already(runtime: Runtime) -> str:
+    return f"{runtime.name} is up already: `shore reload {runtime.name}` or `shore down` first"
 
 
 def _last_words(runtime: Runtime) -> str:

@@ -5,7 +5,7 @@ RUNTIME/NAME.status      0660  status socket, group `shore`
 RUNTIME/NAME/            0700
     brain.sock                 the local API
     dataplane.sock             the data plane listens here
-    running.json         0600  the configuration in force; its presence means "shall run"
+    running.json         0600  the configuration in force; its presence means "somebody must see to it"
     brain.lock  keeper.lock    held while the process lives
     log.jsonl                  what was announced
     errors                     stderr of keeper and brain
@@ -16,20 +16,27 @@ import grp
 import os
 import socket
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from shore.io.process import Process, is_alive
 from shore.model.config import TunnelConfig
 
+Phase = Literal["starting", "up", "leaving"]
+
 
 class Running(msgspec.Struct, frozen=True):
-    """The configuration in force, the port it was given where it asked for any, and its data plane."""
+    """The configuration in force, the port it was given where it asked for any, and its data plane.
+
+    A tunnel that is not `up` when its brain dies is taken down by the next one.
+    """
 
     config: TunnelConfig
     listen_port: int = 0
     confirm_by: float | None = None
     plane: Process | None = None
+    phase: Phase = "up"
 
 
 class Runtime:
@@ -62,7 +69,7 @@ class Runtime:
             self.directory.rmdir()
 
     def read_running(self) -> Running | None:
-        """The mirrored configuration; None if the tunnel shall not run."""
+        """The mirrored configuration; None if nothing of the tunnel is there."""
         try:
             return msgspec.json.decode(self._running.read_bytes(), type=Running)
         except (FileNotFoundError, NotADirectoryError):
@@ -86,10 +93,6 @@ class Runtime:
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(running))
         new.replace(self._running)
-
-    def forget_running(self) -> None:
-        """The tunnel shall not run any more."""
-        self._running.unlink(missing_ok=True)
 
     def hold(self, what: str) -> int | None:
         """Take the lock `brain` or `keeper` for as long as the descriptor lives; None if it is held."""

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -54,9 +54,23 @@ class Answer:
             for note in message.notes:
                 print(f"note: {note}", file=sys.stderr)
 
+    def unheard(self) -> asyncio.Future[None]:
+        """Done when whoever waited for it is gone."""
+        loop = asyncio.get_running_loop()
+        gone: asyncio.Future[None] = loop.create_future()
+        if self._descriptor is not None:
+            # Nothing is ever read here: it wakes when the other end of the pipe is closed.
+            loop.add_reader(self._descriptor, self._lose, self._descriptor, gone)
+        return gone
+
+    def _lose(self, descriptor: int, gone: asyncio.Future[None]) -> None:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        gone.set_result(None)
+
     def close(self) -> None:
         """Nothing more will be said."""
         if self._descriptor is not None:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -89,13 +103,9 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: 
         loop.add_signal_handler(signal.SIGTERM, _stop, brain, unit)
         spawn(supervision.say_alive())
         spawn(supervision.keep_keeper())
-        failure = await _begin(runtime, brain, start)
+        begun = tasks.create_task(_begin(runtime, brain, start, lambda: _serve(brain, served, uapi)))
+        failure = await _wanted(begun, brain.ended, answer.unheard())
         if failure is None:
-            await served.serve()
-            try:
-                await uapi.serve()
-            except OSError as error:
-                brain.announce("no UAPI socket", f"{uapi.path}: {error.strerror}")
             answer.say(api.Started(brain.notes()))
             answer.close()
             unit.say("READY=1")
@@ -106,8 +116,7 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: 
         unit.say("STOPPING=1")
         brain.stamping.read_clock()
         if not brain.tunnel_stays:
-            uapi.remove()
-            await _finish(runtime, brain, served)
+            await _finish(runtime, brain, served, uapi)
         if failure is not None:
             answer.say(api.NotStarted(failure))
         for task in background:
@@ -118,35 +127,65 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: 
 def _stop(brain: Brain, unit: Unit) -> None:
     """SIGTERM. To systemd the unit is the brain alone; by hand, and when the machine goes down, all of it."""
     if unit.exists and not machine_goes_down():
-        brain.leave("systemd stops its unit")
+        brain.step_down("systemd stops its unit")
     else:
         brain.end("SIGTERM")
 
 
-async def _begin(runtime: Runtime, brain: Brain, start: api.Start | None) -> str | None:
-    """Bring the tunnel up, or go on with it. Returns why that failed."""
+async def _wanted(begun: asyncio.Task[str | None], *unwanted: asyncio.Future[Any]) -> str | None:
+    """Why the start failed, if it did; it is broken off when nobody wants the tunnel any more."""
+    await asyncio.wait({begun, *unwanted}, return_when=asyncio.FIRST_COMPLETED)
+    if begun.done():
+        return begun.result()
+    begun.cancel()
+    await asyncio.wait({begun})
+    return "it was told to go down before it was up"
+
+
+async def _begin(
+    runtime: Runtime, brain: Brain, start: api.Start | None, serve: Callable[[], Coroutine[Any, Any, None]]
+) -> str | None:
+    """Bring the tunnel up, or go on with it, and `serve` it. Returns why that failed."""
     if start is None:
         running = runtime.read_running()
         if running is None:
             return "it shall not run"
         await brain.resume(running)
+        if running.phase != "up":
+            return f"its brain died while it was {running.phase}"
+        await serve()
         return None
     confirm_by = None if start.confirm_s is None else boottime() + start.confirm_s
     try:
         await brain.bring_up(start.config, confirm_by)
+        # Hooks may use `wg` and `shore`.
+        await serve()
+        await brain.greet()
     except (TunFailed, HookFailed, NotConfigured) as error:
         return str(error)
     return None
 
 
-async def _finish(runtime: Runtime, brain: Brain, served: Api) -> None:
-    reply: api.Reply = api.Done()
+async def _serve(brain: Brain, served: Api, uapi: Uapi) -> None:
+    await served.serve()
     try:
-        await brain.tear_down()
-    except HookFailed as error:
-        reply = api.Failed(f"the tunnel is down, but {error}")
+        await uapi.serve()
+    except OSError as error:
+        brain.announce("no UAPI socket", f"{uapi.path}: {error.strerror}")
+
+
+async def _finish(runtime: Runtime, brain: Brain, served: Api, uapi: Uapi) -> None:
+    """Each hook has its turn; one that fails is told, and leaves nothing standing."""
+    failures = []
+    for step in (brain.begin_down, brain.tear_down):
+        try:
+            await step()
+        except HookFailed as error:
+            failures.append(str(error))
+        uapi.remove()
     runtime.remove()
-    await served.say_down(reply)
+    done = api.Failed(f"the tunnel is down, but {'; '.join(failures)}") if failures else api.Done()
+    await served.say_down(done)
 
 
 def _start_given() -> api.Start | None:

@@ -8,7 +8,6 @@ carried out. The brain may be killed at any instant: what it needs to go on is i
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -25,16 +24,15 @@ from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
 from shore.io.resolver import NotResolved, resolve, resolve_marked
-from shore.io.runtime import Running, Runtime
-from shore.io.sockets import SocketFailed, open_socket, open_sockets, set_mark
+from shore.io.runtime import Phase, Running, Runtime
 from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
 from shore.model.config import TunnelConfig
-from shore.model.desired import Socket
 from shore.model.facts import Fact
 from shore.model.status import TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
+from shore.node.openings import Openings
 from shore.node.stamping import Stamping
 
 STOP_WITHIN = 1.0
@@ -65,10 +63,9 @@ class Brain:
         self._loop = asyncio.get_running_loop()
         self._journal = Journal(runtime.log)
         self.stamping = Stamping(self.tell, self.announce)
-        self._sockets: dict[int, socket.socket] = {}
+        self._openings = Openings()
         self._given: set[str] = set()
         self._serial = 0
-        self._last_socket = 0
         self._port = 0
         self._confirm_by: float | None = None
         self._inbox: list[events.Event] = []
@@ -77,7 +74,7 @@ class Brain:
         self._failure: str | None = None
         self._in_force = asyncio.Event()
         self._plane_starts = asyncio.Lock()
-        self._leaving = False
+        self._phase: Phase = "up"
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
         for work in (self._pushes.run(), self._plans.run()):
@@ -114,16 +111,16 @@ class Brain:
             case do.ApplyHost():
                 self._plans.put(action)
             case do.OpenSockets():
-                self._open_sockets(action)
+                self._open(action)
             case do.OpenExtraSocket():
-                self._open_extra(action)
+                self.tell(self._openings.open_extra(action))
             case do.OpenUplinkSocket():
-                self._open_uplink(action)
+                self.tell(self._openings.open_uplink(action))
             case do.CloseSocket():
-                self._close_socket(action.id)
+                self._openings.close(action.id)
+                self._given.discard(f"socket:{action.id}")
             case do.SetMark():
-                for opened in self._sockets.values():
-                    set_mark(opened, action.mark)
+                self._openings.mark(action.mark)
             case do.StartPlane():
                 self._spawn(self._start_plane())
             case do.KillPlane():
@@ -150,16 +147,22 @@ class Brain:
     # Life.
 
     async def bring_up(self, config: TunnelConfig, confirm_by: float | None) -> None:
-        """Make a tunnel from nothing. Raises TunFailed, HookFailed, NotConfigured."""
-        self._confirm_by = confirm_by
+        """Make a tunnel from nothing, all but its PostUp. Raises TunFailed, HookFailed, NotConfigured."""
+        self._phase, self._confirm_by = "starting", confirm_by
         await run_hooks("PreUp", config.hooks.pre_up, config.name)
         self.tun = open_tun(config.name, offload=config.offload)
         await self._configured(events.Configured(config))
-        await run_hooks("PostUp", config.hooks.post_up, config.name)
+
+    async def greet(self) -> None:
+        """The tunnel is up and can be asked: the last of its start. Raises HookFailed."""
+        config = self.node.config
+        if config is not None:
+            await run_hooks("PostUp", config.hooks.post_up, config.name)
+        self._enter("up")
 
     async def resume(self, running: Running) -> None:
         """Go on where another brain stopped: with its data plane if that lives, else with a new one."""
-        self._port, self._confirm_by = running.listen_port, running.confirm_by
+        self._port, self._confirm_by, self._phase = running.listen_port, running.confirm_by, running.phase
         self.stamping.use(running.config)
         self.plane = await self._attach()
         held = self.plane.state.state if self.plane is not None and self.plane.state is not None else None
@@ -193,7 +196,7 @@ class Brain:
             self.announce("down", why)
             self.ended.set_result(why)
 
-    def leave(self, why: str) -> None:
+    def step_down(self, why: str) -> None:
         """End this brain soon; the data plane carries on, and another brain may attach to it."""
         if not self.ended.done():
             self.announce("brain ends, the tunnel stays", why)
@@ -210,21 +213,21 @@ class Brain:
         if self._confirm_by is not None and boottime() >= self._confirm_by:
             self.end("nobody confirmed it")
 
+    async def begin_down(self) -> None:
+        """Begin to take the tunnel down, while all of it is still there. Raises HookFailed."""
+        self._enter("leaving")
+        config = self.node.config
+        if config is not None:
+            await run_hooks("PreDown", config.hooks.pre_down, config.name)
+
     async def tear_down(self) -> None:
         """Leave nothing behind. Raises HookFailed after everything else is done."""
         config = self.node.config
-        self._leaving = True
-        self._runtime.forget_running()
-        try:
-            if config is not None:
-                await run_hooks("PreDown", config.hooks.pre_down, config.name)
-        finally:
-            await self._stop_plane()
-            for opened in self._sockets.values():
-                opened.close()
-            if self.tun >= 0:
-                os.close(self.tun)
-                await host.remove(self._runtime.name, self._runtime.host_journal)
+        await self._stop_plane()
+        self._openings.close_all()
+        if self.tun >= 0:
+            os.close(self.tun)
+            await host.remove(self._runtime.name, self._runtime.host_journal)
         if config is not None:
             await run_hooks("PostDown", config.hooks.post_down, config.name)
 
@@ -266,22 +269,34 @@ class Brain:
         if self._failure is not None:
             raise NotConfigured(self._failure)
 
+    def _open(self, action: do.OpenSockets) -> None:
+        came = self._openings.open(action, held=self.node.listen_port, former=self._port)
+        if isinstance(came, events.SocketsFailed):
+            self._failed(came.reason)
+        self.tell(came)
+
     def _failed(self, reason: str) -> None:
         self._failure = reason
         self._in_force.set()
 
-    def _mirror(self) -> None:
-        if self.node.config is not None and not self._leaving:
+    def _enter(self, phase: Phase) -> None:
+        self._mirror(phase)
+        self._phase = phase
+
+    def _mirror(self, phase: Phase | None = None) -> None:
+        # Once it is leaving, its files may be gone already.
+        if self.node.config is not None and self._phase != "leaving":
             port = self.node.listen_port or self._port
             plane = None if self.plane is None else identify(self.plane.pid)
-            self._runtime.write_running(Running(self.node.config, port, self._confirm_by, plane))
+            running = Running(self.node.config, port, self._confirm_by, plane, phase or self._phase)
+            self._runtime.write_running(running)
 
     # The data plane.
 
     async def _start_plane(self) -> None:
         # Whoever takes the tunnel down waits for this: a plane half started would be nobody's.
         async with self._plane_starts:
-            if not self._leaving:
+            if self._phase != "leaving":
                 await self._start_one_plane()
 
     async def _start_one_plane(self) -> None:
@@ -324,7 +339,7 @@ class Brain:
             if name == "tun":
                 self.tun = descriptor
             else:
-                self._keep_socket(int(name.partition(":")[2]), socket.socket(fileno=descriptor))
+                self._openings.adopt(int(name.partition(":")[2]), descriptor)
 
     async def _stop_plane(self) -> None:
         async with self._plane_starts:
@@ -342,7 +357,7 @@ class Brain:
     def _lost(self, reason: str) -> None:
         plane, self.plane = self.plane, None
         if plane is not None and plane.superseded:
-            self.leave("a newer brain has come")
+            self.step_down("a newer brain has come")
         elif plane is not None:
             self.tell(events.PlaneLost(reason))
 
@@ -351,7 +366,7 @@ class Brain:
         if plane is None:
             return
         wanted = {"tun": self.tun} | {
-            f"socket:{number}": opened.fileno() for number, opened in self._sockets.items()
+            f"socket:{number}": opened.fileno() for number, opened in self._openings.sockets.items()
         }
         named = {"tun", *(f"socket:{entry.id}" for entry in push.state.sockets)}
         fresh = {name: fd for name, fd in wanted.items() if name in named - self._given}
@@ -390,53 +405,3 @@ class Brain:
         if full is None:
             return await resolve(name)
         return await resolve_marked(name, host.servers_before(), full.fwmark)
-
-    def _open_sockets(self, action: do.OpenSockets) -> None:
-        ours = action.port != 0 and action.port == self.node.listen_port
-        port = action.port or self._port
-        try:
-            try:
-                port, opened = open_sockets(port, mark=action.mark, fresh=not ours)
-            except SocketFailed:
-                if action.port or not port:
-                    raise
-                port, opened = open_sockets(0, mark=action.mark)
-        except SocketFailed as error:
-            self._failed(str(error))
-            self.tell(events.SocketsFailed(str(error)))
-            return
-        made = []
-        for family, one in opened.items():
-            self._keep_socket(self._last_socket + 1, one)
-            made.append(Socket(self._last_socket, 4 if family == 4 else 6))
-        self.tell(events.SocketsOpened(port, tuple(made)))
-
-    def _open_extra(self, action: do.OpenExtraSocket) -> None:
-        try:
-            opened = open_socket(action.family, 0, mark=action.mark)
-        except OSError as error:
-            self.tell(events.SocketsFailed(str(error.strerror)))
-            return
-        self._keep_socket(self._last_socket + 1, opened)
-        extra = Socket(self._last_socket, 4 if action.family == 4 else 6)
-        self.tell(events.ExtraSocketOpened(action.public_key, extra))
-
-    def _open_uplink(self, action: do.OpenUplinkSocket) -> None:
-        name, _, family = action.way
-        try:
-            opened = open_socket(family, action.port, mark=action.mark, device=name, fresh=False)
-        except OSError as error:
-            self.tell(events.UplinkSocketFailed(action.way, str(error.strerror)))
-            return
-        self._keep_socket(self._last_socket + 1, opened)
-        self.tell(events.UplinkSocketOpened(action.way, Socket(self._last_socket, family, name)))
-
-    def _keep_socket(self, number: int, opened: socket.socket) -> None:
-        self._sockets[number] = opened
-        self._last_socket = max(self._last_socket, number)
-
-    def _close_socket(self, number: int) -> None:
-        opened = self._sockets.pop(number, None)
-        self._given.discard(f"socket:{number}")
-        if opened is not None:
-            opened.close()

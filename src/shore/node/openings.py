@@ -1,0 +1,83 @@
+"""The sockets that the brain opened and keeps duplicates of, by the ids that the data plane knows them by.
+
+Each opening becomes an event, whether it worked or not. An id is never used again.
+"""
+
+import socket
+
+from shore.core import actions as do
+from shore.core import events
+from shore.io.sockets import SocketFailed, open_socket, open_sockets, set_mark
+from shore.model.desired import Socket
+
+
+class Openings:
+    """Open sockets by id."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[int, socket.socket] = {}
+        self._last = 0
+
+    def open(
+        self, action: do.OpenSockets, *, held: int, former: int
+    ) -> events.SocketsOpened | events.SocketsFailed:
+        """The unbound ones. `held` is the port that we have, `former` one that we would like back."""
+        ours = action.port != 0 and action.port == held
+        port = action.port or former
+        try:
+            try:
+                port, opened = open_sockets(port, mark=action.mark, fresh=not ours)
+            except SocketFailed:
+                if action.port or not port:
+                    raise
+                port, opened = open_sockets(0, mark=action.mark)
+        except SocketFailed as error:
+            return events.SocketsFailed(str(error))
+        made = tuple(Socket(self._add(one), 4 if family == 4 else 6) for family, one in opened.items())
+        return events.SocketsOpened(port, made)
+
+    def open_extra(self, action: do.OpenExtraSocket) -> events.ExtraSocketOpened | events.SocketsFailed:
+        """One on a port of its own, for one peer."""
+        try:
+            opened = open_socket(action.family, 0, mark=action.mark)
+        except OSError as error:
+            return events.SocketsFailed(str(error.strerror))
+        extra = Socket(self._add(opened), 4 if action.family == 4 else 6)
+        return events.ExtraSocketOpened(action.public_key, extra)
+
+    def open_uplink(
+        self, action: do.OpenUplinkSocket
+    ) -> events.UplinkSocketOpened | events.UplinkSocketFailed:
+        """One on the listen port, bound to an uplink."""
+        name, _, family = action.way
+        try:
+            opened = open_socket(family, action.port, mark=action.mark, device=name, fresh=False)
+        except OSError as error:
+            return events.UplinkSocketFailed(action.way, str(error.strerror))
+        return events.UplinkSocketOpened(action.way, Socket(self._add(opened), family, name))
+
+    def adopt(self, number: int, descriptor: int) -> None:
+        """One that a running plane held."""
+        self.sockets[number] = socket.socket(fileno=descriptor)
+        self._last = max(self._last, number)
+
+    def mark(self, mark: int) -> None:
+        """Mark what all of them send."""
+        for opened in self.sockets.values():
+            set_mark(opened, mark)
+
+    def close(self, number: int) -> None:
+        """One that no desired state names any more."""
+        opened = self.sockets.pop(number, None)
+        if opened is not None:
+            opened.close()
+
+    def close_all(self) -> None:
+        """The tunnel is going down."""
+        for number in list(self.sockets):
+            self.close(number)
+
+    def _add(self, opened: socket.socket) -> int:
+        self._last += 1
+        self.sockets[self._last] = opened
+        return self._last
