@@ -32,19 +32,6 @@ for line in sys.stdin:
     stream.sendall(line.encode())
     print(stream.recv(100).decode().strip(), flush=True)
 """
-NAMES = """
-import dns.message, dns.rrset, socket, sys
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-server.bind(("", 53))
-print("ready", flush=True)
-while True:
-    data, asker = server.recvfrom(4096)
-    query = dns.message.from_wire(data)
-    answer = dns.message.make_response(query)
-    if query.question[0].rdtype == 1:
-        answer.answer.append(dns.rrset.from_text(query.question[0].name, 5, "IN", "A", sys.argv[1]))
-    server.sendto(answer.to_wire(), asker)
-"""
 
 
 @pytest.fixture
@@ -188,7 +175,7 @@ def test_a_login_from_outside_survives_up_the_kill_of_everything_and_down(
 def test_names_of_endpoints_are_asked_past_the_tunnel(
     net: RoutedNet, everything: Everything, started: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
-    names = started(net.c, NAMES, net.address_of_b)
+    names = started(net.c, "from shore.lab.nameserver import main; main()", net.address_of_b)
     assert names.stdout is not None
     names.stdout.readline()
     try:

@@ -21,7 +21,7 @@ from shore.cli.start import NotStarted, become_brain, give_brain, start, take_do
 from shore.cli.unit import unit_text
 from shore.io import runtime as place
 from shore.io import systemd
-from shore.io.api import NotRunning, ask
+from shore.io.api import NotAllowed, NotRunning, ask
 from shore.io.conffile import Unreadable, find, read
 from shore.io.runtime import Runtime
 from shore.model.config import TunnelConfig
@@ -133,9 +133,13 @@ def show(name: str | None) -> None:
 def log(name: str, follow: bool, as_json: bool) -> None:
     """Print what the tunnel announced, and why."""
     runtime = Runtime(name)
-    if not runtime.log.exists():
+    try:
+        lines = runtime.log.open(encoding="utf-8")
+    except PermissionError:
+        _fail(f"no right to read the log of {name}: run as root", FAILED)
+    except OSError:
         _fail(f"{name} is not running", NOT_RUNNING)
-    with runtime.log.open(encoding="utf-8") as file:
+    with lines as file:
         while True:
             line = file.readline()
             if line:
@@ -176,7 +180,11 @@ def confirm(name: str) -> None:
 @main.command()
 def cleanup() -> None:
     """Remove what is left of tunnels whose processes are gone."""
-    click.echo("\n".join(clean.cleanup()) or "nothing is left over")
+    try:
+        removed = clean.cleanup()
+    except PermissionError:
+        _fail("only root may clean up: run as root", FAILED)
+    click.echo("\n".join(removed) or "nothing is left over")
 
 
 @main.command()
@@ -250,6 +258,8 @@ def _tunnels(name: str | None) -> list[TunnelStatus]:
             if Runtime(tunnel).is_left:
                 click.echo(f"note: {error}", err=True)
             continue
+        except NotAllowed as error:
+            _fail(str(error), FAILED)
         except TimeoutError as error:
             _fail(str(error), TIMED_OUT)
         if isinstance(reply, api.StatusReply):
@@ -292,6 +302,8 @@ def _obtain(name: str, request: api.Request, *, within: float = 10.0) -> None:
         reply = ask(runtime, request, within=within)
     except NotRunning as error:
         _fail(f"{error}{'' if runtime.is_left else ': see `shore status`'}", NOT_RUNNING)
+    except NotAllowed as error:
+        _fail(str(error), FAILED)
     except TimeoutError as error:
         _fail(str(error), TIMED_OUT)
     if isinstance(reply, api.Failed):

@@ -13,10 +13,14 @@ class NotRunning(Exception):
     """No brain answers for this tunnel."""
 
 
+class NotAllowed(Exception):
+    """There is something of this tunnel, and it is not ours to ask."""
+
+
 def ask(runtime: Runtime, request: api.Request, *, within: float = 10.0) -> api.Reply:
     """One request and its reply; `status` is also asked at the status socket.
 
-    Raises NotRunning, TimeoutError.
+    Raises NotRunning, NotAllowed, TimeoutError.
     """
     deadline = time.monotonic() + within
     while True:
@@ -39,7 +43,7 @@ def _why_not(runtime: Runtime) -> str:
 
 
 def _ask_once(runtime: Runtime, request: api.Request, within: float) -> api.Reply | None:
-    places = [runtime.brain_socket]
+    places, allowed = [runtime.brain_socket], True
     if isinstance(request, api.AskStatus):
         places.append(runtime.status_socket)
     for place in places:
@@ -51,10 +55,15 @@ def _ask_once(runtime: Runtime, request: api.Request, within: float) -> api.Repl
                 answer = _line(stream)
             except TimeoutError:
                 raise TimeoutError(f"{runtime.name} did not answer within {within:.0f} s") from None
+            except PermissionError:
+                allowed = False
+                continue
             except OSError:
                 continue
             if answer:
                 return api.reply(answer)
+    if not allowed:
+        raise NotAllowed(f"no right to ask {runtime.name}: run as root")
     return None
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -196,9 +196,9 @@ class ShoreEnd:
             raise LabFailed(f"`shore {' '.join(words)}` exited with {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        """The `shore` command on this end, not waited for."""
-        command = [sys.executable, "-c", "from shore.cli.main import main; main()", *words]
+    def start(self, *words: str, under: Sequence[str] = ()) -> "subprocess.Popen[str]":
+        """The `shore` command on this end, not waited for; `under` is a command that runs commands."""
+        command = [*under, sys.executable, "-c", "from shore.cli.main import main; main()", *words]
         own = {"SHORE_RUNTIME_DIR": "run", "SHORE_STATE_DIR": "state", "SHORE_UAPI_DIR": "uapi"}
         environment = {**os.environ, **{name: str(self._directory / path) for name, path in own.items()}}
         return subprocess.Popen(
