@@ -45,7 +45,7 @@ def main() -> int:
 def line(figure: Figure) -> str:
     """One line of the table."""
     verdict = {True: "met", False: "MISSED", None: ""}[figure.met]
-    return f"{figure.row:<22} {figure.name:<48} {figure.value:>10} {figure.target:>10} {verdict}"
+    return f"{figure.row:<23} {figure.name:<66} {figure.value:>10} {figure.target:>10} {verdict}"
 
 
 def write(figures: list[Figure], rounds: int, seconds: int) -> Path:
