@@ -1,5 +1,6 @@
 """A tunnel disturbed in the middle of its way up or down: hooks that ask, linger or hang, and kills."""
 
+import itertools
 import os
 import signal
 import time
@@ -149,6 +150,18 @@ def test_what_was_half_up_when_everything_was_killed_is_cleaned_up(end_with: Mak
     end_hooks(end)
     assert end.shore("cleanup").strip() == "wg0: removed"
     assert nothing_is_left(end)
+
+
+def test_no_data_plane_outlives_a_kill_of_everything_in_any_order(end_with: MakeEnd) -> None:
+    end = end_with("")
+    for order in itertools.permutations(range(3)):
+        end.up()
+        pids = [end.plane_pid(), end.brain_pid(), end.keeper_pid()]
+        for place in order:
+            os.kill(pids[place], signal.SIGKILL)
+        end.shore("cleanup")
+        # A brain may have started one in its last instant: it carries nothing, and ends by itself.
+        until(lambda: nothing_is_left(end), 15)
 
 
 def took(path: str) -> bool:

@@ -4,6 +4,7 @@ mod wire;
 
 use boringtun::x25519::{PublicKey, StaticSecret};
 use proptest::prelude::*;
+use serde_bytes::ByteArray;
 use shore_dataplane_core::engine::tunn::Tunns;
 use wire::{Wire, desired, inner, millis, outer, packet, peer, private, secs};
 
@@ -44,6 +45,18 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Prefixes, right ones and others.
+fn prefixes() -> impl Strategy<Value = Vec<String>> {
+    let some = prop_oneof![
+        Just("10.0.0.2/32".to_owned()),
+        Just("10.0.0.0/8".to_owned()),
+        Just("::/0".to_owned()),
+        ".{0,20}",
+        "[0-9.:/a-f]{0,20}",
+    ];
+    proptest::collection::vec(some, 0..4)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -53,9 +66,6 @@ proptest! {
     ) {
         let mut wire = established();
         for (bytes, from_the_peer) in hostile {
-            if bytes.is_empty() {
-                continue;
-            }
             let source = if from_the_peer { outer(2) } else { outer(77) };
             wire.carry(source, outer(1), bytes);
         }
@@ -84,6 +94,38 @@ proptest! {
         wire.send(0, &packet(from, to, 8, 9));
         wire.run(secs(1));
         prop_assert!(wire.nodes[0].replies.iter().any(|(_, number)| *number == 9));
+    }
+
+    #[test]
+    fn any_desired_state_is_taken_whole_or_refused(
+        mtu in any::<u16>(),
+        key in any::<Option<[u8; 32]>>(),
+        family in any::<u8>(),
+        peers in proptest::collection::vec(
+            (0..3_u8, prefixes(), any::<u16>(), 0..3_u32, any::<u64>()),
+            0..5,
+        ),
+    ) {
+        let mut wire = established();
+        let before = wire.nodes[0].plane.desired().cloned();
+        let mut hostile = desired(private(1), vec![]);
+        hostile.interface.private_key = key.map(ByteArray::new);
+        hostile.interface.mtu = mtu;
+        hostile.sockets[0].family = family;
+        for (n, allowed_ips, keepalive_s, socket, renew) in peers {
+            let mut other = peer(public(n), "::/0", Some(outer(n)));
+            other.allowed_ips = allowed_ips;
+            other.keepalive_s = keepalive_s;
+            other.renew = renew;
+            other.paths[0].socket = socket;
+            hostile.peers.push(other);
+        }
+        let now = wire.now;
+        let taken = wire.nodes[0].plane.apply(hostile.clone(), 0, now).is_ok();
+        let after = wire.nodes[0].plane.desired().cloned();
+        prop_assert_eq!(after, if taken { Some(hostile) } else { before });
+        wire.ping(0, 1);
+        wire.run(secs(20));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! It forwards: messages become commands, reports become messages. What it keeps is what a brain must
 //! find when it comes back: the facts that no brain has read yet. It never waits for a brain, and the
 //! data thread never waits for it. Nothing a brain sends can end it but `stop`; what does not decode is
-//! answered with `refused`, what breaks the framing ends that connection.
+//! answered with `refused`, what breaks the framing ends that connection. A plane that was never given
+//! anything to carry ends with the brain that started it: nobody else will ever look for it.
 
 use std::collections::VecDeque;
 use std::io::Result;
@@ -13,10 +14,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shore_dataplane_core::desired::{DesiredState, SocketId};
 use shore_dataplane_core::facts::Fact;
+use shore_dataplane_core::time::Moment;
 
 use crate::command::{Answer, Command, Description, Descriptors, Receiving, Report, Sending};
 use crate::frames::{self, Connection, MOST_DESCRIPTORS};
-use crate::sys::Epoll;
+use crate::sys::{self, Epoll};
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -92,10 +94,12 @@ pub fn run(
         generation: 0,
         facts: VecDeque::new(),
         last_fact: 0,
+        carries: false,
+        unattended_since: sys::now(),
         stopped: false,
     };
     while !control.stopped {
-        for token in control.epoll.wait(Duration::from_secs(60)) {
+        for token in control.epoll.wait(control.patience()) {
             match token {
                 LISTENER => control.admit(),
                 REPORTS => reports.drain().for_each(|report| control.report(report)),
@@ -120,6 +124,10 @@ struct Control {
     generation: u64,
     facts: VecDeque<(u64, f64, Fact)>,
     last_fact: u64,
+    /// Was given a desired state.
+    carries: bool,
+    /// When there last was a brain, or the start.
+    unattended_since: Moment,
     stopped: bool,
 }
 
@@ -139,6 +147,15 @@ impl Brain {
 }
 
 impl Control {
+    /// How long to wait at most: an idle plane that nobody attends is looked at when its time is over.
+    fn patience(&self) -> Duration {
+        if self.carries {
+            Duration::from_secs(60)
+        } else {
+            UNATTENDED_FOR
+        }
+    }
+
     fn admit(&mut self) {
         while let Ok(fd) = frames::accept(self.listener.as_fd()) {
             let allowed =
@@ -260,7 +277,10 @@ impl Control {
 
     fn report(&mut self, report: Report) {
         match report {
-            Report::Applied { serial } => self.tell(&ToBrain::Applied { serial }),
+            Report::Applied { serial } => {
+                self.carries = true;
+                self.tell(&ToBrain::Applied { serial });
+            }
             Report::Refused { reason } => self.tell(&ToBrain::Refused { reason: &reason }),
             Report::Answer(answer) => self.tell(&ToBrain::Answer(&answer)),
             Report::Described(description) => self.describe(description),
@@ -350,6 +370,11 @@ impl Control {
                 .watch_writing(brain.connection.fd(), brain.token, writing)
                 .is_ok()
         });
+        if !self.brains.is_empty() {
+            self.unattended_since = sys::now();
+        } else if !self.carries && sys::now().since(self.unattended_since) >= UNATTENDED_FOR {
+            self.commands.send(Command::Stop);
+        }
     }
 }
 
@@ -387,3 +412,118 @@ const LISTENER: u64 = 0;
 const REPORTS: u64 = 1;
 const FIRST_BRAIN: u64 = 2;
 const MOST_FACTS: usize = 1024;
+/// Longer than a brain needs to come; as long as a plane that carries nothing waits for one.
+const UNATTENDED_FOR: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::channel;
+    use proptest::prelude::*;
+    use serde_bytes::ByteArray;
+    use shore_dataplane_core::desired::{Interface, Lane, Path, PathKind, Peer, Socket};
+    use std::os::unix::net::UnixListener;
+
+    fn decodes(body: &[u8]) -> bool {
+        frames::decode::<FromBrain>(body).is_ok()
+    }
+
+    /// A whole desired state, as a brain sends it.
+    fn desired() -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Desired {
+            r#type: &'static str,
+            serial: u64,
+            seen: u64,
+            descriptors: Vec<String>,
+            state: DesiredState,
+        }
+        let socket = Socket {
+            id: 1,
+            family: 4,
+            uplink: Some("eth0".into()),
+        };
+        let peer = Peer {
+            public_key: ByteArray::new([1; 32]),
+            preshared_key: None,
+            allowed_ips: vec!["10.0.0.2/32".into()],
+            keepalive_s: 25,
+            wanted: true,
+            renew: 3,
+            lanes: vec![Lane { id: 0 }],
+            paths: vec![Path {
+                id: 1,
+                kind: PathKind::Direct,
+                socket: 1,
+                remote: "192.0.2.1:51820".parse().unwrap(),
+            }],
+        };
+        let interface = Interface {
+            private_key: Some(ByteArray::new([2; 32])),
+            mtu: 1420,
+            offload: true,
+        };
+        frames::encode(&Desired {
+            r#type: "desired",
+            serial: 1,
+            seen: 0,
+            descriptors: vec!["tun".into()],
+            state: DesiredState {
+                interface,
+                sockets: vec![socket],
+                peers: vec![peer],
+            },
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_does_more_than_fail_to_decode(
+            body in proptest::collection::vec(any::<u8>(), 0..400),
+        ) {
+            decodes(&body);
+        }
+
+        #[test]
+        fn a_desired_state_changed_anywhere_decodes_or_does_not(
+            changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..8),
+            cut in any::<usize>(),
+        ) {
+            let mut body = desired();
+            prop_assert!(decodes(&body));
+            let len = body.len();
+            for (at, byte) in changes {
+                body[at % len] = byte;
+            }
+            decodes(&body);
+            prop_assert!(!decodes(&desired()[..cut % len]));
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused() {
+        // Arrays of one element in each other, as far as a frame goes.
+        assert!(!decodes(&vec![0x91; 1 << 20]));
+        let unknown = [&[0x81, 0xa1, b'x'][..], &vec![0x91; 1 << 20]].concat();
+        assert!(!decodes(&unknown));
+    }
+
+    #[test]
+    fn a_plane_that_carries_nothing_ends_when_no_brain_comes() {
+        let directory = std::env::temp_dir().join(format!("shore-control-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let listener = UnixListener::bind(directory.join("plane.sock")).unwrap();
+        let (commands, asked) = channel().unwrap();
+        let (reports, heard) = channel().unwrap();
+        let control = std::thread::spawn(move || run(listener.into(), 0, 0, commands, heard));
+        let epoll = Epoll::new().unwrap();
+        epoll.watch(asked.fd(), 0).unwrap();
+        let began = sys::now();
+        assert_eq!(epoll.wait(3 * UNATTENDED_FOR), [0], "it waits for ever");
+        assert!(sys::now().since(began) >= UNATTENDED_FOR);
+        assert!(matches!(asked.drain().next(), Some(Command::Stop)));
+        reports.send(Report::Stopped);
+        control.join().unwrap().unwrap();
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -245,6 +245,7 @@ const CONTROL_WORDS: usize = 48;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::os::unix::net::UnixStream;
 
     fn pair() -> (Connection, Connection) {
@@ -288,5 +289,55 @@ mod tests {
         super::send(one.fd(), &[0xff; 8], &[]).unwrap();
         two.fill().unwrap();
         assert!(two.next().is_err());
+    }
+
+    /// Bytes as a stream brings them, and what came out before the connection broke, if it did.
+    fn heard(stream: &[u8], cuts: &[usize]) -> (Vec<Vec<u8>>, bool) {
+        let (one, mut two) = pair();
+        let (mut rest, mut bodies) = (stream, Vec::new());
+        for cut in cuts.iter().copied().chain([usize::MAX]) {
+            let (part, later) = rest.split_at(cut.min(rest.len()));
+            rest = later;
+            if !part.is_empty() {
+                super::send(one.fd(), part, &[]).unwrap();
+            }
+            two.fill().unwrap();
+            loop {
+                match two.next() {
+                    Ok(Some(body)) => bodies.push(body),
+                    Ok(None) => break,
+                    Err(_) => return (bodies, true),
+                }
+            }
+        }
+        (bodies, false)
+    }
+
+    fn framed(bodies: &[Vec<u8>]) -> Vec<u8> {
+        let frame = |body: &Vec<u8>| [&(body.len() as u32).to_be_bytes()[..], body].concat();
+        bodies.iter().flat_map(frame).collect()
+    }
+
+    fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(any::<u8>(), 0..most)
+    }
+
+    proptest! {
+        #[test]
+        fn bodies_come_out_whole_however_the_stream_is_cut(
+            bodies in proptest::collection::vec(bytes(60), 0..8),
+            cuts in proptest::collection::vec(1..30_usize, 0..20),
+        ) {
+            prop_assert_eq!(heard(&framed(&bodies), &cuts), (bodies, false));
+        }
+
+        #[test]
+        fn no_stream_does_more_than_end_its_connection(
+            stream in bytes(400),
+            cuts in proptest::collection::vec(1..30_usize, 0..20),
+        ) {
+            let (bodies, _) = heard(&stream, &cuts);
+            prop_assert!(bodies.iter().map(|body| body.len() + HEAD).sum::<usize>() <= stream.len());
+        }
     }
 }

@@ -168,6 +168,8 @@ class Brain:
         held = self.plane.state.state if self.plane is not None and self.plane.state is not None else None
         if self.plane is None or held is None or "tun" not in self.plane.descriptors:
             if self.plane is not None:
+                # One that a brain started and did not live to give anything to.
+                self.plane.kill()
                 self.plane.close()
                 self.plane = None
             if running.plane is not None:

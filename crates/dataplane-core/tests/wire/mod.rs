@@ -283,7 +283,7 @@ impl Wire {
     }
 
     pub fn carry(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        if bytes[0] == 1 {
+        if bytes.first() == Some(&1) {
             self.initiations
                 .entry(from)
                 .or_default()
