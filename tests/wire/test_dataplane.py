@@ -1,5 +1,7 @@
 """Frames of the control socket: whole messages come out however the bytes come in."""
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -7,7 +9,17 @@ from hypothesis import strategies as st
 
 from shore.model.desired import DesiredState, Interface, Socket
 from shore.model.facts import SessionExpired
-from shore.wire.dataplane import MOST_BODY, Applied, BrokenFrame, Decoder, Desired, Hello, Told, encode
+from shore.wire.dataplane import (
+    MOST_BODY,
+    Applied,
+    BrokenFrame,
+    Decoder,
+    Desired,
+    FromPlane,
+    Hello,
+    Told,
+    encode,
+)
 
 APPLIED = msgspec.msgpack.encode({"type": "applied", "serial": 7})
 FACT = msgspec.msgpack.encode(
@@ -39,6 +51,26 @@ def test_what_a_newer_plane_says_is_left_out() -> None:
 def test_a_stream_that_is_not_ours_ends(stream: bytes) -> None:
     with pytest.raises(BrokenFrame):
         list(Decoder().feed(stream))
+
+
+@given(st.lists(st.binary(max_size=80) | st.binary(max_size=40).map(frame), max_size=6))
+def test_no_stream_ends_in_anything_but_messages_or_a_broken_frame(parts: list[bytes]) -> None:
+    decoder = Decoder()
+    with contextlib.suppress(BrokenFrame):
+        for part in parts:
+            for message in decoder.feed(part):
+                assert isinstance(message, FromPlane)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(FACT) - 1), st.integers(0, 255)), min_size=1, max_size=5))
+def test_a_message_changed_anywhere_is_read_left_out_or_breaks_the_stream(
+    changes: list[tuple[int, int]],
+) -> None:
+    body = bytearray(FACT)
+    for at, byte in changes:
+        body[at] = byte
+    with contextlib.suppress(BrokenFrame):
+        assert len(list(Decoder().feed(frame(bytes(body))))) <= 1
 
 
 def test_a_desired_state_is_one_frame_in_the_words_of_the_protocol() -> None:

@@ -3,12 +3,16 @@
 Requests carry `do`, replies `is`. A request has exactly one reply.
 """
 
+from typing import TypeVar
+
 import msgspec
 
 from shore.model.config import TunnelConfig
 from shore.model.status import TunnelStatus
 
 LONGEST_LINE = 8 << 20
+
+T = TypeVar("T")
 
 
 class _Request(msgspec.Struct, frozen=True, tag_field="do"):
@@ -97,14 +101,22 @@ def line(message: Request | Reply | StartReply) -> bytes:
 
 def request(text: bytes) -> Request:
     """Raises msgspec.DecodeError."""
-    return _requests.decode(text)
+    return _read(_requests, text)
 
 
 def reply(text: bytes) -> Reply:
     """Raises msgspec.DecodeError."""
-    return _replies.decode(text)
+    return _read(_replies, text)
 
 
 def start_reply(text: bytes) -> StartReply:
     """Raises msgspec.DecodeError."""
-    return _start_replies.decode(text)
+    return _read(_start_replies, text)
+
+
+def _read(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
+    # msgspec has other errors for text that is not UTF-8 and for nesting without end.
+    try:
+        return decoder.decode(text)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None

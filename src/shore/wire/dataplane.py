@@ -144,5 +144,5 @@ class Decoder:
                 yield _decoder.decode(body)
             except msgspec.ValidationError:
                 continue
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise BrokenFrame(str(error)) from None
