@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -132,10 +133,13 @@ class UnitEnd(ShoreEnd):
         self.shore("down", self.name, check=False)
         shutil.rmtree(self.conf.parent, ignore_errors=True)
 
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        """The `shore` command in this machine, not waited for."""
+    def start(self, *words: str, under: Sequence[str] = ()) -> "subprocess.Popen[str]":
+        """The `shore` command in this machine, not waited for; `under` is a command that runs commands."""
         return subprocess.Popen(
-            self.machine.inside(SHORE, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.machine.inside(*under, SHORE, *words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def signal(self, name: str, pid: int) -> None:
