@@ -25,7 +25,10 @@ STOCK = ("wireguard-go", "wireguard", "boringtun-cli", "gotatun")
 
 
 class Side(msgspec.Struct, frozen=True):
-    """What one end is told: its key and inner address, and its peer; without `endpoint` it waits."""
+    """What one end is told: its key and inner address, and its peer; without `endpoint` it waits.
+
+    `others` are further endpoints, and `own` is lines of Shore's own for the peer.
+    """
 
     private_key: bytes
     address: str
@@ -35,6 +38,8 @@ class Side(msgspec.Struct, frozen=True):
     keepalive_s: int | None = None
     listen_port: int = PORT
     preshared_key: bytes | None = None
+    others: tuple[str, ...] = ()
+    own: str = ""
 
 
 class End(Protocol):
@@ -169,7 +174,7 @@ class ShoreEnd:
         self.uapi = self._directory / "uapi"
         lines = f"[Interface]\nPrivateKey = {key_text(side.private_key)}\nAddress = {side.address}/24\n"
         lines += f"ListenPort = {side.listen_port}\n{extra}" + _peer_section(side)
-        self.conf.write_text(lines)
+        self.conf.write_text(lines + side.own)
         self.conf.chmod(0o600)
 
     def up(self) -> None:
@@ -261,6 +266,7 @@ def _peer_section(side: Side) -> str:
         lines += f"PresharedKey = {key_text(side.preshared_key)}\n"
     if side.endpoint:
         lines += f"Endpoint = {side.endpoint}\n"
+    lines += "".join(f"Endpoint = {other}\n" for other in side.others)
     if side.keepalive_s is not None:
         lines += f"PersistentKeepalive = {side.keepalive_s}\n"
     return lines

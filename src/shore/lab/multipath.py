@@ -1,0 +1,78 @@
+"""Two Shore nodes with two disjoint links between them, and what is done to the links while they talk.
+
+    a eth0 10.99.1.1 ───one─── 10.99.1.2 eth0 b
+    a eth1 10.99.2.1 ───two─── 10.99.2.2 eth1 b
+
+Each link is a wire with a delay of its own; both ends know both endpoints of the other from their files.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from shore.lab.ends import PORT, ShoreEnd, sides
+from shore.lab.laboratory import Laboratory
+from shore.lab.link import Link
+from shore.lab.net import until
+from shore.model.status import PathStatus, PeerStatus
+
+INNER = "10.8.0.2"
+FIRST, SECOND = f"10.99.1.2:{PORT}", f"10.99.2.2:{PORT}"
+
+
+class Twin:
+    """The pair, with its links by name."""
+
+    def __init__(self, lab: Laboratory, one: Link, two: Link, a: ShoreEnd, b: ShoreEnd) -> None:
+        self.lab, self.one, self.two, self.a, self.b = lab, one, two, a, b
+
+    def peer(self, end: ShoreEnd | None = None) -> PeerStatus:
+        """How an end (a, if none is named) sees the other."""
+        return (end or self.a).status().peers[0]
+
+    def primary(self, end: ShoreEnd | None = None) -> PathStatus | None:
+        """The path that an end's packets take."""
+        return next((path for path in self.peer(end).paths if path.primary), None)
+
+    def link_of(self, end: ShoreEnd | None = None) -> str | None:
+        """`one` or `two`: which link that path takes."""
+        primary = self.primary(end)
+        if primary is None:
+            return None
+        return {"10.99.1": "one", "10.99.2": "two"}.get(primary.remote.rpartition(".")[0])
+
+    def settle(self, seconds: float = 3.0) -> None:
+        """Let probes and scores come to rest."""
+        time.sleep(seconds)
+
+
+@contextlib.contextmanager
+def twin(
+    name: str, *, delay_ms: float = 10.0, second_delay_ms: float | None = None, own: str = "", extra: str = ""
+) -> Iterator[Twin]:
+    """Both ends up, every path proved. `own` are lines for the peer, `extra` for the interface."""
+    with Laboratory(name) as lab:
+        lab.host("a"), lab.host("b")
+        one, two = lab.path("one", "a", "b"), lab.path("two", "a", "b")
+        one.change(delay_ms=delay_ms)
+        two.change(delay_ms=delay_ms if second_delay_ms is None else second_delay_ms)
+        ours, theirs = sides(FIRST, back=f"10.99.1.1:{PORT}")
+        ours = msgspec.structs.replace(ours, others=(SECOND,), own=own)
+        theirs = msgspec.structs.replace(theirs, others=(f"10.99.2.1:{PORT}",), own=own)
+        a, b = ShoreEnd(lab["a"], ours, extra=extra), ShoreEnd(lab["b"], theirs, extra=extra)
+        try:
+            b.up()
+            a.up()
+            made = Twin(lab, one, two, a, b)
+            until(lambda: lab["a"].reaches(INNER, within_s=1), 20)
+            until(lambda: all(_live(made.peer(end)) >= 2 for end in (a, b)), 20)
+            yield made
+        finally:
+            a.down()
+            b.down()
+
+
+def _live(peer: PeerStatus) -> int:
+    return sum(path.state == "live" for path in peer.paths)

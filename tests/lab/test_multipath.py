@@ -1,0 +1,86 @@
+"""Two Shore nodes and two links: the loss of a path goes unnoticed."""
+
+import time
+
+import pytest
+
+from shore.lab.multipath import INNER, Twin, twin
+from shore.lab.net import until
+from shore.lab.pinger import Pinger, Pings
+
+pytestmark = pytest.mark.lab
+
+
+def pinged(pair: Twin, seconds: float, fault: object = None, *, rate: float = 20) -> tuple[float, Pings]:
+    """Ping from a to b, do something after two seconds; when it was done, and what became of the pings."""
+    pinger = Pinger(pair.lab["a"], INNER, rate)
+    time.sleep(2)
+    at = time.monotonic()
+    if callable(fault):
+        fault()
+    time.sleep(seconds)
+    return at, pinger.stop()
+
+
+def test_every_path_is_proved_and_measured() -> None:
+    with twin("paths", delay_ms=10, second_delay_ms=25) as pair:
+        pair.settle()
+        paths = {path.remote.rpartition(":")[0]: path for path in pair.peer().paths if path.state == "live"}
+        assert 19 < (paths["10.99.1.2"].rtt_ms or 0) < 30
+        assert 49 < (paths["10.99.2.2"].rtt_ms or 0) < 60
+        assert pair.peer().probed
+        assert pair.peer(pair.b).probed
+
+
+@pytest.mark.parametrize("toward", [None, "a", "b"])
+def test_a_black_hole_on_the_path_in_use_costs_half_a_second(toward: str | None) -> None:
+    with twin("black-hole") as pair:
+        pair.settle()
+        link = getattr(pair, pair.link_of() or "one")
+        at, pings = pinged(pair, 5, lambda: link.change(toward=toward, black_hole=True))
+        gap = pings.gap(at)
+        assert gap is not None
+        assert gap <= 1.0, pair.a.log()
+
+
+def test_interactive_flows_lose_nothing() -> None:
+    with twin("interactive", own="#@ Redundancy = interactive\n") as pair:
+        pair.settle()
+        link = getattr(pair, pair.link_of() or "one")
+        _, pings = pinged(pair, 5, lambda: link.change(black_hole=True))
+        assert pings.lost() == 0, pair.a.log()
+
+
+def test_data_that_is_swallowed_while_probes_pass_is_noticed() -> None:
+    with twin("deaf") as pair:
+        pair.settle()
+        link = getattr(pair, pair.link_of() or "one")
+        at, pings = pinged(pair, 6, lambda: link.change(drop_type=4))
+        gap = pings.gap(at)
+        assert gap is not None
+        assert gap <= 2.0, pair.a.log()
+
+
+def test_loss_drives_a_peer_to_the_clean_path() -> None:
+    with twin("loss") as pair:
+        pair.settle(5)
+        before = pair.link_of()
+        link = getattr(pair, before or "one")
+        pinger = Pinger(pair.lab["a"], INNER, 200)
+        time.sleep(3)
+        link.change(loss=0.1)
+        until(lambda: pair.link_of() != before, 6)
+        pinger.stop()
+
+
+def test_an_uplink_that_is_pulled_is_left_and_found_again() -> None:
+    with twin("unplug") as pair:
+        pair.settle()
+        before = pair.link_of()
+        link = getattr(pair, before or "one")
+        at, pings = pinged(pair, 4, lambda: link.unplug("a"))
+        gap = pings.gap(at)
+        assert gap is not None
+        assert gap <= 1.0, pair.a.log()
+        link.plug("a")
+        until(lambda: sum(path.state == "live" for path in pair.peer().paths) >= 2, 20)
