@@ -1,0 +1,29 @@
+//! Fitting inner packets to what a path carries.
+//!
+//! A path has an *inner MTU*: its path MTU less the outer headers and WireGuard's own. TCP is asked in
+//! time to send no more than that (`mss`).
+
+pub mod layout;
+pub mod mss;
+#[cfg(test)]
+mod samples;
+
+#[cfg(test)]
+use crate::offload::checksum::Sum;
+use crate::offload::headers::get;
+
+/// A word in network order, if there are two bytes for it.
+fn read(packet: &[u8], at: usize) -> Option<u16> {
+    let bytes = packet.get(at..at + 2)?;
+    Some(get(bytes, 0))
+}
+
+/// The pseudo header's sum for `length` bytes of transport (RFC 768, RFC 8200 §8.1).
+#[cfg(test)]
+fn pseudo(packet: &[u8], protocol: u8, length: usize) -> Sum {
+    let addresses = if packet[0] >> 4 == 6 { 8..40 } else { 12..20 };
+    Sum::default()
+        .with(&packet[addresses])
+        .with_word(protocol.into())
+        .with_word(length as u16)
+}
