@@ -1,8 +1,10 @@
 //! Fitting inner packets to what a path carries.
 //!
 //! A path has an *inner MTU*: its path MTU less the outer headers and WireGuard's own. TCP is asked in
-//! time to send no more than that (`mss`).
+//! time to send no more than that (`mss`). What is longer nevertheless is cut where it may be
+//! (`fragment`).
 
+pub mod fragment;
 pub mod layout;
 pub mod mss;
 #[cfg(test)]

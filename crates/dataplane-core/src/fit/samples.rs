@@ -58,6 +58,22 @@ pub fn udp(family: u8, payload: usize) -> Vec<u8> {
     packet
 }
 
+pub fn with_df(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[6] |= 0x40;
+    seal_v4(&mut packet);
+    packet
+}
+
+/// IPv4 options between header and payload.
+pub fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
+    let mut out = [&packet[..20], options, &packet[20..]].concat();
+    out[0] = 0x40 | ((20 + options.len()) / 4) as u8;
+    let total = out.len() as u16;
+    put(&mut out, 2, total);
+    seal_v4(&mut out);
+    out
+}
+
 /// Extension headers of 8 bytes between an IPv6 header and what follows.
 pub fn behind_extensions(packet: &[u8], kinds: &[u8]) -> Vec<u8> {
     let mut out = packet[..40].to_vec();
@@ -123,8 +139,12 @@ fn filling(len: usize) -> impl Iterator<Item = u8> {
 
 fn write_checksum(packet: &mut [u8], protocol: u8, field: usize) {
     let start = if packet[0] >> 4 == 4 { 20 } else { 40 };
-    let checksum = pseudo(packet, protocol, packet.len() - start)
-        .with(&packet[start..])
-        .complement();
+    let bare = start == 20 && protocol == 1;
+    let sum = if bare {
+        Sum::default()
+    } else {
+        pseudo(packet, protocol, packet.len() - start)
+    };
+    let checksum = sum.with(&packet[start..]).complement();
     packet[start + field..start + field + 2].copy_from_slice(&checksum);
 }
