@@ -94,25 +94,25 @@ impl Limiter {
 
 /// A refill per second, and how much can be saved up.
 #[derive(Clone, Copy)]
-struct Rate {
-    per_second: f64,
-    burst: f64,
+pub(crate) struct Rate {
+    pub per_second: f64,
+    pub burst: f64,
 }
 
-struct Bucket {
+pub(crate) struct Bucket {
     tokens: f64,
     at: Moment,
 }
 
 impl Bucket {
-    fn full(rate: Rate, now: Moment) -> Self {
+    pub fn full(rate: Rate, now: Moment) -> Self {
         Self {
             tokens: rate.burst,
             at: now,
         }
     }
 
-    fn take(&mut self, rate: Rate, now: Moment) -> bool {
+    pub fn take(&mut self, rate: Rate, now: Moment) -> bool {
         self.refill(rate, now);
         let enough = self.tokens >= 1.0;
         if enough {

@@ -2,15 +2,15 @@
 //!
 //! A path has an *inner MTU*: its path MTU less the outer headers and WireGuard's own. TCP is asked in
 //! time to send no more than that (`mss`). What is longer nevertheless is cut where it may be
-//! (`fragment`).
+//! (`fragment`), or its sender is told (`too_big`).
 
 pub mod fragment;
 pub mod layout;
 pub mod mss;
 #[cfg(test)]
 mod samples;
+pub mod too_big;
 
-#[cfg(test)]
 use crate::offload::checksum::Sum;
 use crate::offload::headers::get;
 
@@ -21,7 +21,6 @@ fn read(packet: &[u8], at: usize) -> Option<u16> {
 }
 
 /// The pseudo header's sum for `length` bytes of transport (RFC 768, RFC 8200 §8.1).
-#[cfg(test)]
 fn pseudo(packet: &[u8], protocol: u8, length: usize) -> Sum {
     let addresses = if packet[0] >> 4 == 6 { 8..40 } else { 12..20 };
     Sum::default()

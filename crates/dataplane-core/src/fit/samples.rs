@@ -58,6 +58,16 @@ pub fn udp(family: u8, payload: usize) -> Vec<u8> {
     packet
 }
 
+/// ICMP or ICMPv6 with its checksum.
+pub fn icmp(family: u8, kind: u8, rest: usize) -> Vec<u8> {
+    let mut message = vec![0; 8 + rest];
+    message[0] = kind;
+    let protocol = if family == 4 { 1 } else { 58 };
+    let mut packet = ip(family, protocol, &message);
+    write_checksum(&mut packet, protocol, 2);
+    packet
+}
+
 pub fn with_df(mut packet: Vec<u8>) -> Vec<u8> {
     packet[6] |= 0x40;
     seal_v4(&mut packet);
