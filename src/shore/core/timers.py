@@ -50,3 +50,19 @@ PROBES_COUNTED = 20
 LEFT_HOLD = 60.0
 LEFT_LONGEST = 600.0
 LEFT_MEMORY = 300.0
+# When to close a round of MTU probes: this long after the small probe behind the large ones was answered
+# (or the round trip, if longer), or 3 round trips after it was sent, within these bounds. The grace keeps a
+# search below 50 probes a second.
+MTU_ROUND_GRACE = 0.1
+MTU_ROUND = (0.25, 3.0)
+MTU_FIRST_ROUND = 1.0
+
+# When to try again on a path that does not answer even small probes.
+MTU_SILENT = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+# When to look for a larger MTU without any reason; sooner at first where loss made the search unsure.
+MTU_RAISE = (30.0, 60.0, 120.0, 300.0, 600.0)
+
+# When to take the next suspicion seriously: evidence cannot be forged, ICMP can, ever more slowly then.
+MTU_EVIDENCE_INTERVAL = 1.0
+MTU_HINT_INTERVAL = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
