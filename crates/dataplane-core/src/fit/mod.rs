@@ -2,11 +2,12 @@
 //!
 //! A path has an *inner MTU*: its path MTU less the outer headers and WireGuard's own. TCP is asked in
 //! time to send no more than that (`mss`). What is longer nevertheless is cut where it may be
-//! (`fragment`), or its sender is told (`too_big`).
+//! (`fragment`), between Shore nodes goes in pieces (`pieces`), or its sender is told (`too_big`).
 
 pub mod fragment;
 pub mod layout;
 pub mod mss;
+pub mod pieces;
 #[cfg(test)]
 mod samples;
 pub mod too_big;
