@@ -3,7 +3,9 @@
 //! A path has an *inner MTU*: its path MTU less the outer headers and WireGuard's own. TCP is asked in
 //! time to send no more than that (`mss`). What is longer nevertheless is cut where it may be
 //! (`fragment`), between Shore nodes goes in pieces (`pieces`), or its sender is told (`too_big`).
+//! Towards plain WireGuard the MTU itself is measured by pings through the tunnel (`echo`).
 
+pub mod echo;
 pub mod fragment;
 pub mod layout;
 pub mod mss;
