@@ -1,9 +1,10 @@
 //! Fitting inner packets to what a path carries.
 //!
 //! A path has an *inner MTU*: its path MTU less the outer headers and WireGuard's own. TCP is asked in
-//! time to send no more than that (`mss`). What is longer nevertheless is cut where it may be
-//! (`fragment`), between Shore nodes goes in pieces (`pieces`), or its sender is told (`too_big`).
-//! Towards plain WireGuard the MTU itself is measured by pings through the tunnel (`echo`).
+//! time to send no more than that (`mss`). What is longer nevertheless is judged (`verdict`): it is
+//! split, cut where it may be (`fragment`), goes in pieces between Shore nodes (`pieces`), or is refused,
+//! and its sender is told (`too_big`). Towards plain WireGuard the MTU itself is measured by pings
+//! through the tunnel (`echo`).
 
 pub mod echo;
 pub mod fragment;
@@ -13,9 +14,18 @@ pub mod pieces;
 #[cfg(test)]
 mod samples;
 pub mod too_big;
+pub mod verdict;
 
+use crate::engine::DATA_OVERHEAD;
 use crate::offload::checksum::Sum;
 use crate::offload::headers::get;
+
+/// The longest packet that a path carries in one datagram. `path_mtu` is that of the whole datagram, with
+/// its IP header; `v6` its family.
+pub fn inner_mtu(path_mtu: u16, v6: bool) -> u16 {
+    let ip = if v6 { layout::V6_LEN } else { layout::V4_LEN };
+    path_mtu.saturating_sub((ip + UDP_LEN + DATA_OVERHEAD) as u16)
+}
 
 /// A word in network order, if there are two bytes for it.
 fn read(packet: &[u8], at: usize) -> Option<u16> {
@@ -30,4 +40,18 @@ fn pseudo(packet: &[u8], protocol: u8, length: usize) -> Sum {
         .with(&packet[addresses])
         .with_word(protocol.into())
         .with_word(length as u16)
+}
+
+const UDP_LEN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ethernet_leaves_1440_and_1420() {
+        assert_eq!(
+            [false, true].map(|v6| super::inner_mtu(1500, v6)),
+            [1440, 1420]
+        );
+        assert_eq!(super::inner_mtu(40, false), 0);
+    }
 }
