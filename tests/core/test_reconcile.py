@@ -12,14 +12,14 @@ def config(*prefixes: str, **rest: object) -> TunnelConfig:
 
 
 def test_each_prefix_has_one_route_with_its_own_mtu() -> None:
-    assert host_plan(config("10.0.0.0/24", "fd00::/64", mtu=1380)).routes == (
+    assert host_plan(config("10.0.0.0/24", "fd00::/64", mtu=1380), {}).routes == (
         Route("10.0.0.0/24", 1380, 254),
         Route("fd00::/64", 1380, 254),
     )
 
 
 def test_a_default_prefix_makes_a_full_tunnel_of_its_family_only() -> None:
-    plan = host_plan(config("0.0.0.0/0", "fd00::/64"))
+    plan = host_plan(config("0.0.0.0/0", "fd00::/64"), {})
     assert plan.full_tunnel == FullTunnel((4,), 51820, 51820, 1420)
     assert plan.routes == (Route("fd00::/64", 1420, 254),)
     assert fwmark_of(config("0.0.0.0/0")) == 51820
@@ -30,15 +30,15 @@ def test_a_default_prefix_makes_a_full_tunnel_of_its_family_only() -> None:
 def test_a_table_of_ones_own_is_filled_and_off_means_no_routes(
     table: object, routes: tuple[Route, ...]
 ) -> None:
-    plan = host_plan(config("0.0.0.0/0", table=table))
+    plan = host_plan(config("0.0.0.0/0", table=table), {})
     assert (plan.routes, plan.full_tunnel) == (routes, None)
 
 
 def test_the_network_of_an_address_is_routed_too_even_where_no_peer_has_all_of_it() -> None:
-    plan = host_plan(config("10.0.0.2/32", addresses=("10.0.0.1/24", "fd00::1/128")))
+    plan = host_plan(config("10.0.0.2/32", addresses=("10.0.0.1/24", "fd00::1/128")), {})
     assert [route.prefix for route in plan.routes] == ["10.0.0.0/24", "10.0.0.2/32"]
 
 
 def test_an_mtu_too_small_for_ipv6_caps_the_routes_and_not_the_device() -> None:
-    plan = host_plan(config("10.0.0.2/32", mtu=1200))
+    plan = host_plan(config("10.0.0.2/32", mtu=1200), {})
     assert (plan.mtu, plan.routes[0].mtu) == (1280, 1200)

@@ -137,7 +137,8 @@ impl Plane {
         let keying = self.keying(slot, desired, now)?;
         self.by_index.insert(keying.index, slot);
         let lane = Lane::new(keying);
-        let mut peer = Peer::new(slot, desired.clone(), lane, now);
+        let first_piece = u32::from_le_bytes(self.outputs.commons.secrets.bytes());
+        let mut peer = Peer::new(slot, desired.clone(), lane, first_piece, now);
         self.introduce(&mut peer);
         Some(peer)
     }

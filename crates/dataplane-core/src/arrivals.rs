@@ -8,8 +8,10 @@ use crate::engine::{
     COOKIE_REPLY_LEN, DATA_OVERHEAD, INITIATION_LEN, Progress, RESPONSE_LEN, receiver_of,
 };
 use crate::facts::DropReason;
+use crate::fit::mss;
+use crate::fit::pieces::{Joined, is_piece};
 use crate::greetings::Greeted;
-use crate::plane::{PeerSlot, Plane, Received, Source};
+use crate::plane::{PeerSlot, Plane, Received, Source, is_syn};
 use crate::probe;
 use crate::time::Moment;
 
@@ -60,16 +62,32 @@ impl Plane {
         if moved {
             self.endpoints.insert(source.remote, slot);
         }
-        if opened.len == 0 {
+        let peer = self.peers[slot.0 as usize]
+            .as_mut()
+            .ok_or((None, DropReason::UnknownIndex))?;
+        if opened.len == 0 || peer.recognise(&out[..opened.len], &mut self.outputs, now) {
             return Ok(Received::Proof);
         }
-        if !self.owns_source(slot, &out[..opened.len]) {
+        let mut len = opened.len;
+        if is_piece(&out[..len]) && peer.paths.is_probed() {
+            match peer.sizing.joiner.join(&out[..len], now) {
+                Joined::Whole(whole) if whole.len() <= out.len() => {
+                    len = whole.len();
+                    out[..len].copy_from_slice(&whole);
+                }
+                Joined::Waiting => return Ok(Received::Proof),
+                _ => return Err(fail(DropReason::MalformedPacket)),
+            }
+        }
+        if is_syn(&out[..len]) {
+            let to = peer.paths.primary().unwrap_or(source);
+            let mtu = peer.inner_mtu(to, self.outputs.mtu);
+            len = mss::clamp(out, len, mtu, false);
+        }
+        if !self.owns_source(slot, &out[..len]) {
             return Err(fail(DropReason::WrongSource));
         }
-        Ok(Received::Packet {
-            peer: slot,
-            len: opened.len,
-        })
+        Ok(Received::Packet { peer: slot, len })
     }
 
     fn owns_source(&mut self, slot: PeerSlot, packet: &[u8]) -> bool {

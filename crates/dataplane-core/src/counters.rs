@@ -45,7 +45,7 @@ impl Peer {
 }
 
 fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
-    let (data_sent, data_arrived) = path.measure.data_totals();
+    let (sent, arrived) = path.measure.data_totals();
     PathCounters {
         id: path.id,
         kind: path.kind,
@@ -58,8 +58,10 @@ fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
         jitter_ms: path.measure.jitter().map(millis),
         loss_tx: path.measure.loss_sent(),
         loss_rx: path.measure.loss_received(),
-        data_sent,
-        data_arrived,
+        data_sent: sent.all,
+        data_arrived: arrived.all,
+        large_sent: sent.large,
+        large_arrived: arrived.large,
         proof_age_s: path.proof().map(|at| now.since(at).as_secs_f64()),
         observed: path.observed,
     }

@@ -2,7 +2,7 @@
 //! socket (docs/protocol/dataplane.md). A desired state is whole and idempotent: applying it twice
 //! is applying it once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
@@ -93,6 +93,22 @@ pub struct Path {
     /// Costs money: standby only, and no copies of bulk.
     #[serde(default)]
     pub metered: bool,
+    /// The longest datagram that was proved to get there, with its IP header.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+}
+
+/// A question about one size on one path; its answer is the fact `measured`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Measurement {
+    pub public_key: ByteArray<32>,
+    pub socket: SocketId,
+    pub remote: SocketAddr,
+    /// Of the datagram, with its IP header.
+    pub size: u16,
+    pub token: u64,
+    /// Our tunnel address and the peer's, by which plain WireGuard is measured.
+    pub ends: Option<(IpAddr, IpAddr)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

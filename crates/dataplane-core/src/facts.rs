@@ -55,6 +55,12 @@ pub enum Fact {
     },
     /// The handshake was answered and data still is not.
     OneWay { public_key: ByteArray<32> },
+    /// A question about a size was answered, or our own device refused to send it.
+    Measured {
+        public_key: ByteArray<32>,
+        token: u64,
+        refused: bool,
+    },
     /// Packets were lost for a reason of our own, for 3 s or more.
     Losing {
         public_key: Option<ByteArray<32>>,
@@ -78,6 +84,8 @@ pub enum DropReason {
     NoRoute,
     /// From the TUN: not an IP packet, or a header that contradicts itself.
     MalformedPacket,
+    /// From the TUN: longer than the path carries, and not to be cut.
+    TooBig,
     /// From the TUN: the peer has no path.
     NoPath,
     /// From the TUN: staged for a session that did not come in time.
@@ -152,6 +160,9 @@ pub struct PathCounters {
     /// Data messages since the path was last taken or shared, and how many of them the peer counted.
     pub data_sent: u32,
     pub data_arrived: u32,
+    /// Of those, datagrams of more than 1200 bytes with their IP header.
+    pub large_sent: u32,
+    pub large_arrived: u32,
     pub proof_age_s: Option<f64>,
     /// What we look like from there.
     pub observed: Option<SocketAddr>,

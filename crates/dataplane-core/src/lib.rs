@@ -25,5 +25,6 @@ pub mod plane;
 pub mod probe;
 mod probing;
 mod reports;
+mod sizing;
 mod stage;
 pub mod time;

@@ -17,6 +17,7 @@ use crate::path::{Paths, Proof};
 use crate::plane::{Destination, PeerSlot, Source, Transmit, padded_len};
 use crate::probing::Probing;
 use crate::reports::{Losses, Reports};
+use crate::sizing::{Sizing, outer_headers};
 use crate::stage::Stage;
 use crate::time::Moment;
 
@@ -57,9 +58,21 @@ impl Outputs {
                 socket: to.socket,
                 remote: to.remote,
                 bytes,
+                token: None,
             });
         }
         room
+    }
+
+    /// A question about a size: it must not be fragmented, and its refusal is news.
+    pub fn send_sized(&mut self, peer: PeerSlot, to: Destination, bytes: Vec<u8>, token: u64) {
+        self.outbox.push_back(Transmit {
+            peer: Some(peer),
+            socket: to.socket,
+            remote: to.remote,
+            bytes,
+            token: Some(token),
+        });
     }
 
     pub fn next(&mut self) -> Option<Transmit> {
@@ -78,6 +91,7 @@ pub struct Peer {
     pub probing: Probing,
     pub rate: Rate,
     pub flows: Flows,
+    pub sizing: Sizing,
     stage: Stage,
     losses: Losses,
     /// The last initiation, to be sent again as it is.
@@ -92,7 +106,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn new(slot: PeerSlot, desired: desired::Peer, lane: Lane, now: Moment) -> Self {
+    pub fn new(
+        slot: PeerSlot,
+        desired: desired::Peer,
+        lane: Lane,
+        first_piece: u32,
+        now: Moment,
+    ) -> Self {
         let mut paths = Paths::default();
         paths.advise(&desired.paths, now);
         let mut liveness = Liveness::default();
@@ -109,6 +129,7 @@ impl Peer {
             probing: Probing::default(),
             rate: Rate::default(),
             flows: Flows::default(),
+            sizing: Sizing::new(first_piece, now),
             stage: Stage::default(),
             losses: Losses::default(),
             initiation: None,
@@ -202,7 +223,8 @@ impl Peer {
         }
         let newest = self.is_newest(index, crate::engine::counter_of(datagram));
         if opened.len > 0 {
-            self.paths.data_from(source, now);
+            let large = is_large(datagram.len(), source);
+            self.paths.data_from(source, large, now);
         }
         let moved = newest && self.follow(source, Proof::Data, outputs, now);
         if opened.confirmed {
@@ -373,7 +395,7 @@ impl Peer {
             return;
         };
         let copy = self.copies_to(&[], false, now);
-        self.paths.sent_data(copy);
+        self.paths.sent_data(is_large(message.len(), path), copy);
         for path in [Some(path), copy].into_iter().flatten() {
             if !outputs.send(Some(self.slot), path, message) {
                 self.note_drop(DropReason::SendQueue, 1, now);
@@ -417,5 +439,11 @@ impl Peer {
     }
 }
 
+/// Whether a datagram counts as a large one.
+pub fn is_large(len: usize, at: Destination) -> bool {
+    len + outer_headers(at.remote) > LARGE
+}
+
+const LARGE: usize = 1200;
 const MOST_WAITING: usize = 4096;
 const SILENT: Duration = Duration::from_secs(5);

@@ -14,12 +14,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::allowed_ips::{AllowedIps, addresses};
-use crate::desired::{DesiredState, SocketId};
+use crate::desired::{DesiredState, Measurement, SocketId};
 use crate::engine::EngineFactory;
 use crate::facts::{DropReason, Fact, PeerCounters};
+use crate::fit::mss;
 use crate::greetings::Greetings;
 use crate::limiter::Limiter;
-use crate::peer::{Outputs, Peer};
+use crate::offload::headers::FLAGS;
+use crate::peer::{Outputs, Peer, is_large};
 use crate::probe::{Acquaintance, Tag};
 use crate::reports::Losses;
 use crate::time::Moment;
@@ -46,6 +48,8 @@ pub struct Transmit {
     pub socket: SocketId,
     pub remote: SocketAddr,
     pub bytes: Vec<u8>,
+    /// A question about a size: not to be fragmented, and to be told by this if it is refused.
+    pub token: Option<u64>,
 }
 
 /// What became of a datagram.
@@ -126,16 +130,18 @@ impl Plane {
         crowd: bool,
         now: Moment,
     ) -> Option<Sealer<'_>> {
-        let mtu = self.outputs.mtu;
+        let interface = self.outputs.mtu;
         let peer = self.peers.get_mut(peer.0 as usize)?.as_mut()?;
         let destination = peer.paths.primary()?;
         peer.lane.session(now)?;
         let copy = peer.copies_to(packet, crowd, now);
+        let here = peer.inner_mtu(destination, interface);
+        let there = copy.map_or(here, |copy| peer.inner_mtu(copy, interface));
         Some(Sealer {
             peer,
             destination,
             copy,
-            mtu,
+            mtu: here.min(there),
             now,
         })
     }
@@ -247,6 +253,22 @@ impl Plane {
         self.note_drop(owner, reason, count, now);
     }
 
+    /// Asks a peer whether a size gets there; the answer is a fact.
+    pub fn measure(&mut self, question: &Measurement, now: Moment) {
+        let slot = self.by_key.get(&*question.public_key);
+        if let Some(Some(peer)) = slot.and_then(|slot| self.peers.get_mut(slot.0 as usize)) {
+            peer.measure(question, &mut self.outputs, now);
+        }
+    }
+
+    /// Our own device does not take a datagram of the size that was asked about.
+    pub fn measure_refused(&mut self, peer: Option<PeerSlot>, token: u64, now: Moment) {
+        let peer = peer.and_then(|slot| self.peers.get_mut(slot.0 as usize)?.as_mut());
+        if let Some(peer) = peer {
+            peer.tell_measured(token, true, &mut self.outputs, now);
+        }
+    }
+
     /// Drops of no peer.
     pub fn drops(&self) -> &BTreeMap<DropReason, u64> {
         &self.drops
@@ -294,18 +316,70 @@ impl Sealer<'_> {
         self.copy
     }
 
-    /// The bound of padding.
+    /// The longest packet that fits into one datagram, and the bound of padding.
     pub fn mtu(&self) -> u16 {
         self.mtu
+    }
+
+    /// Whether the datagrams may forbid fragmentation: their size was proved, and the peer is a Shore node.
+    pub fn forbids_fragments(&self) -> bool {
+        self.joins() && self.peer.paths.mtu_of(self.destination).is_some()
+    }
+
+    /// Whether the peer joins pieces.
+    pub fn joins(&self) -> bool {
+        self.peer.paths.is_probed()
+    }
+
+    /// Lowers the MSS of a SYN in `buffer[..len]`. Returns its length.
+    pub fn clamp(&self, buffer: &mut [u8], len: usize, partial: bool) -> usize {
+        if is_syn(&buffer[..len]) {
+            mss::clamp(buffer, len, self.mtu, partial)
+        } else {
+            len
+        }
+    }
+
+    /// The answer to a packet that is too long, for the TUN; None if there is to be none.
+    pub fn too_big(&mut self, packet: &[u8], room: &mut [u8]) -> Option<usize> {
+        let (mtu, now) = (self.mtu, self.now);
+        self.peer.sizing.too_big.answer(packet, mtu, room, now)
+    }
+
+    /// Cuts a packet that may not shrink into pieces that fit; each is to be sealed.
+    pub fn cut(
+        &mut self,
+        packet: &[u8],
+        room: &mut [u8],
+        mut each: impl FnMut(&mut Self, &[u8]),
+    ) -> Result<(), DropReason> {
+        let (mut cutter, mtu) = (self.peer.sizing.cutter, self.mtu);
+        let cut = cutter.cut(packet, mtu, room, |piece| each(self, piece));
+        self.peer.sizing.cutter = cutter;
+        cut.map(drop).map_err(|_| DropReason::TooBig)
     }
 
     /// One WireGuard data message into `out`, which holds `packet.len() + 32` bytes or more; `packet`
     /// is already padded (`padded_len`). Returns `packet.len() + 32`.
     pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, DropReason> {
         let len = self.peer.seal(packet, out, self.now)?;
-        self.peer.paths.sent_data(self.copy);
+        let large = is_large(len, self.destination);
+        self.peer.paths.sent_data(large, self.copy);
         Ok(len)
     }
+}
+
+/// Whether a packet begins or answers a TCP connection, or cannot be told at a glance.
+pub(crate) fn is_syn(packet: &[u8]) -> bool {
+    let flags = match packet.first().map(|first| first >> 4) {
+        Some(4) if packet.get(9) == Some(&TCP) => {
+            packet.get(usize::from(packet[0] & 15) * 4 + FLAGS)
+        }
+        Some(6) if packet.get(6) == Some(&TCP) => packet.get(40 + FLAGS),
+        Some(6) => return packet.get(6).is_some_and(|next| EXTENSIONS.contains(next)),
+        _ => None,
+    };
+    flags.is_some_and(|flags| flags & SYN != 0)
 }
 
 /// `len` rounded up to WireGuard's 16 bytes, but not above the MTU (and never below `len`).
@@ -313,5 +387,9 @@ pub fn padded_len(len: usize, mtu: u16) -> usize {
     len.next_multiple_of(16).min(usize::from(mtu).max(len))
 }
 
+const TCP: u8 = 6;
+const SYN: u8 = 2;
+/// IPv6 headers that may stand before TCP: hop-by-hop, routing, fragment, authentication, options.
+const EXTENSIONS: [u8; 5] = [0, 43, 44, 51, 60];
 const TICK: Duration = Duration::from_millis(250);
 const SWEEP: Duration = Duration::from_secs(60);

@@ -171,6 +171,8 @@ impl Peer {
     fn take_echo(&mut self, echo: &Echo, outputs: &mut Outputs, now: Moment) {
         if self.paths.answered(echo, now) {
             self.decide(outputs, now);
+        } else {
+            self.measured(echo.transaction, outputs, now);
         }
     }
 

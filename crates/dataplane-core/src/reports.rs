@@ -130,6 +130,9 @@ fn kind(fact: &Fact) -> (Discriminant<Fact>, Option<ByteArray<32>>, u64) {
         | Fact::Candidates { public_key, .. }
         | Fact::Unanswered { public_key, .. }
         | Fact::OneWay { public_key } => (Some(*public_key), 0),
+        Fact::Measured {
+            public_key, token, ..
+        } => (Some(*public_key), *token),
         Fact::Losing {
             public_key, reason, ..
         } => (*public_key, *reason as u64),

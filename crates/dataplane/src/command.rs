@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use serde::Serialize;
-use shore_dataplane_core::desired::{DesiredState, SocketId};
+use shore_dataplane_core::desired::{DesiredState, Measurement, SocketId};
 use shore_dataplane_core::facts::{DropReason, Fact, PeerCounters};
 
 use crate::sys::Waker;
@@ -27,6 +27,8 @@ pub enum Command {
         id: u64,
         counters: bool,
     },
+    /// Ask a peer about a size; the answer is a fact.
+    Measure(Vec<Measurement>),
     /// Tell what is in force, with duplicates of all descriptors, for a new brain.
     Describe,
     Stop,

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shore_dataplane_core::desired::{DesiredState, SocketId};
+use shore_dataplane_core::desired::{DesiredState, Measurement, SocketId};
 use shore_dataplane_core::facts::Fact;
 use shore_dataplane_core::time::Moment;
 
@@ -36,6 +36,9 @@ enum FromBrain {
     Question {
         id: u64,
         counters: bool,
+    },
+    Measure {
+        questions: Vec<Measurement>,
     },
     Stop,
 }
@@ -230,6 +233,9 @@ impl Control {
             }
             (FromBrain::Question { id, counters }, _) => {
                 self.commands.send(Command::Question { id, counters })
+            }
+            (FromBrain::Measure { questions }, _) => {
+                self.commands.send(Command::Measure(questions))
             }
             (FromBrain::Stop, _) => self.commands.send(Command::Stop),
         }
@@ -444,6 +450,8 @@ mod tests {
             uplink: Some("eth0".into()),
         };
         let peer = Peer {
+            redundancy: Default::default(),
+            candidates: Vec::new(),
             public_key: ByteArray::new([1; 32]),
             preshared_key: None,
             allowed_ips: vec!["10.0.0.2/32".into()],
@@ -456,9 +464,12 @@ mod tests {
                 kind: PathKind::Direct,
                 socket: 1,
                 remote: "192.0.2.1:51820".parse().unwrap(),
+                metered: false,
+                mtu: None,
             }],
         };
         let interface = Interface {
+            probing: true,
             private_key: Some(ByteArray::new([2; 32])),
             mtu: 1420,
             offload: true,

@@ -25,11 +25,12 @@ use shore_dataplane_core::time::Moment;
 use crate::command::{
     Answer, Command, Description, Descriptors, Offload, Receiving, Report, Sending,
 };
-use crate::egress::Egress;
+use crate::egress::{Egress, Place};
 use crate::moderation::Moderation;
+use crate::outbound::Outbound;
 use crate::priority::Priority;
 use crate::sys::{self, Epoll};
-use crate::transfer::{Inbound, Outbound};
+use crate::transfer::Inbound;
 use crate::tun::Tun;
 use crate::udp::Udp;
 
@@ -166,11 +167,23 @@ impl DataThread {
                 socket: transmit.socket,
                 remote: transmit.remote,
             };
+            if let Some(token) = transmit.token {
+                if egress.send_sized(sockets, destination, &transmit.bytes) == Some(libc::EMSGSIZE)
+                {
+                    plane.measure_refused(transmit.peer, token, now);
+                }
+                continue;
+            }
             let copy = |out: &mut [u8]| {
                 out[..size].copy_from_slice(&transmit.bytes);
                 Ok::<_, DropReason>(size)
             };
-            let _ = egress.append(sockets, (transmit.peer, destination), size, copy);
+            let place = Place {
+                owner: transmit.peer,
+                destination,
+                whole: false,
+            };
+            let _ = egress.append(sockets, place, size, copy);
         }
         egress.flush(sockets);
         copies.flush(sockets);
@@ -237,6 +250,12 @@ impl DataThread {
                 Command::Question { id, counters } => {
                     let answer = self.answer(id, counters);
                     self.reports.send(Report::Answer(answer));
+                }
+                Command::Measure(questions) => {
+                    let now = sys::now();
+                    for question in &questions {
+                        self.plane.measure(question, now);
+                    }
                 }
                 Command::Describe => {
                     let description = self.describe();

@@ -16,10 +16,18 @@ pub struct Egress {
     refused: Vec<Refused>,
 }
 
+/// Whose datagrams go where, and whether they may be fragmented on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub owner: Option<PeerSlot>,
+    pub destination: Destination,
+    /// With DF: the size was proved.
+    pub whole: bool,
+}
+
 #[derive(Clone, Copy)]
 struct Batch {
-    destination: Destination,
-    owner: Option<PeerSlot>,
+    place: Place,
     stride: usize,
     count: usize,
     closed: bool,
@@ -49,13 +57,12 @@ impl Egress {
     pub fn append<E>(
         &mut self,
         sockets: &mut [Udp],
-        (owner, destination): (Option<PeerSlot>, Destination),
+        place: Place,
         size: usize,
         seal: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<(), E> {
         let fits = self.batch.is_some_and(|batch| {
-            batch.destination == destination
-                && batch.owner == owner
+            batch.place == place
                 && !batch.closed
                 && size <= batch.stride
                 && batch.count < MOST_SEGMENTS
@@ -67,8 +74,7 @@ impl Egress {
         seal(&mut self.buffer[self.len..])?;
         self.len += size;
         let batch = self.batch.get_or_insert(Batch {
-            destination,
-            owner,
+            place,
             stride: size,
             count: 0,
             closed: false,
@@ -84,12 +90,7 @@ impl Egress {
     }
 
     /// The same datagram for another destination as well; nobody misses it if it is refused.
-    pub fn append_copy(
-        &mut self,
-        sockets: &mut [Udp],
-        place: (Option<PeerSlot>, Destination),
-        datagram: &[u8],
-    ) {
+    pub fn append_copy(&mut self, sockets: &mut [Udp], place: Place, datagram: &[u8]) {
         let copied = self.append(sockets, place, datagram.len(), |out| {
             out[..datagram.len()].copy_from_slice(datagram);
             Ok::<_, DropReason>(datagram.len())
@@ -103,16 +104,21 @@ impl Egress {
         };
         let bytes = &self.buffer[..self.len];
         self.len = 0;
-        let Destination { socket, remote } = batch.destination;
+        let Place {
+            owner,
+            destination,
+            whole,
+        } = batch.place;
+        let Destination { socket, remote } = destination;
         let (count, errno) = match sockets.iter_mut().find(|udp| udp.id == socket) {
-            Some(udp) => udp.send(remote, bytes, batch.stride),
+            Some(udp) => udp.send(remote, bytes, batch.stride, whole),
             None => (batch.count as u64, Some(libc::EBADF)),
         };
         if let Some(errno) = errno {
             let full = matches!(errno, libc::EAGAIN | libc::ENOBUFS);
             self.refused.push(Refused {
-                owner: batch.owner,
-                destination: batch.destination,
+                owner,
+                destination,
                 reason: if full {
                     DropReason::SendQueue
                 } else {
@@ -122,6 +128,18 @@ impl Egress {
                 errno,
             });
         }
+    }
+
+    /// One datagram by itself, with DF. Returns the errno, if it was refused.
+    pub fn send_sized(
+        &mut self,
+        sockets: &mut [Udp],
+        destination: Destination,
+        datagram: &[u8],
+    ) -> Option<i32> {
+        let Destination { socket, remote } = destination;
+        let udp = sockets.iter_mut().find(|udp| udp.id == socket)?;
+        udp.send_sized(remote, datagram)
     }
 
     pub fn refused(&mut self) -> impl Iterator<Item = Refused> + '_ {

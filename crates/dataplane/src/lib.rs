@@ -9,6 +9,7 @@ mod egress;
 mod frames;
 pub mod host;
 mod moderation;
+mod outbound;
 mod priority;
 mod receive_queue;
 pub mod sys;

@@ -1,17 +1,14 @@
-//! The two directions of a turn: from a socket to the TUN, and from the TUN to the sockets.
+//! One direction of a turn: from a socket to the TUN.
 
 use std::io::ErrorKind;
 
-use shore_dataplane_core::engine::DATA_OVERHEAD;
 use shore_dataplane_core::facts::DropReason;
 use shore_dataplane_core::offload::coalesce::{Accepts, Coalescer};
-use shore_dataplane_core::offload::split::split;
 use shore_dataplane_core::plane::{PeerSlot, Plane, Received, Source};
 use shore_dataplane_core::time::Moment;
 
-use crate::egress::Egress;
 use crate::receive_queue::SHED_ABOVE;
-use crate::tun::{HEADROOM, Tun};
+use crate::tun::Tun;
 use crate::udp::Udp;
 
 pub struct Inbound {
@@ -73,7 +70,7 @@ impl Inbound {
                 shed = false;
                 plane.note_drop(None, DropReason::ReceiveQueue, 1, now);
             } else {
-                if at + datagram.len() > self.arena.len() {
+                if at + datagram.len().max(LONGEST_JOINED) > self.arena.len() {
                     self.write(plane, tun, owner, now);
                     at = 0;
                 }
@@ -83,7 +80,8 @@ impl Inbound {
                 if let Received::Packet { peer, len } = received {
                     let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
                     self.coalescer.push(&self.arena, (at, len), accepts);
-                    at = (at + datagram.len()).next_multiple_of(64);
+                    // A packet that was joined is longer than its last piece.
+                    at = (at + datagram.len().max(len)).next_multiple_of(64);
                     owner = Some(peer);
                     self.packets += 1;
                 }
@@ -129,84 +127,8 @@ impl Inbound {
     }
 }
 
-pub struct Outbound {
-    /// From the TUN so far, super-packets counted by their segments.
-    pub packets: u64,
-    /// The errno that said that the TUN is gone.
-    pub tun_gone: Option<i32>,
-    buffer: Box<[u8]>,
-}
-
-impl Outbound {
-    pub fn new() -> Self {
-        Self {
-            packets: 0,
-            tun_gone: None,
-            buffer: vec![0; HEADROOM + MESSAGE + 64].into(),
-        }
-    }
-
-    /// Packets from the TUN to the sockets, until it is empty or the turn is full.
-    pub fn read(
-        &mut self,
-        plane: &mut Plane,
-        tun: &Tun,
-        sockets: &mut [Udp],
-        (egress, copies): (&mut Egress, &mut Egress),
-        now: Moment,
-    ) -> u32 {
-        let (mut count, mut bytes) = (0, 0);
-        for _ in 0..MOST_READS {
-            let (header, len) = match tun.read(&mut self.buffer) {
-                Ok(read) => read,
-                Err(error) => {
-                    self.tun_gone = gone_for_good(&error);
-                    break;
-                }
-            };
-            let packet = &mut self.buffer[HEADROOM..];
-            let Ok(slot) = plane.route(&packet[..len], now) else {
-                count += 1;
-                continue;
-            };
-            let mut refused = None;
-            let crowd = header.is_super_packet();
-            let handed = if let Some(mut sealer) = plane.sealer(slot, &packet[..len], crowd, now) {
-                let place = (Some(slot), sealer.destination());
-                let copy = sealer.copy().map(|to| (None, to));
-                split(header, packet, len, sealer.mtu(), |segment| {
-                    let size = segment.len() + DATA_OVERHEAD;
-                    let sealed =
-                        egress.append(sockets, place, size, |out| sealer.seal(segment, out));
-                    if let (Ok(()), Some(copy)) = (&sealed, copy) {
-                        copies.append_copy(sockets, copy, egress.last(size));
-                    }
-                    refused = refused.or(sealed.err());
-                })
-            } else {
-                split(header, packet, len, 0, |segment| {
-                    plane.stage(slot, segment, now)
-                })
-            };
-            match handed {
-                Ok(segments) => count += segments as u32,
-                Err(_) => plane.note_drop(Some(slot), DropReason::MalformedPacket, 1, now),
-            }
-            if let Some(reason) = refused {
-                plane.note_drop(Some(slot), reason, 1, now);
-            }
-            bytes += len;
-            if bytes >= MOST_BYTES {
-                break;
-            }
-        }
-        self.packets += u64::from(count);
-        count
-    }
-}
-
 /// The device was deleted under us.
-fn gone_for_good(error: &std::io::Error) -> Option<i32> {
+pub fn gone_for_good(error: &std::io::Error) -> Option<i32> {
     error
         .raw_os_error()
         .filter(|errno| matches!(*errno, libc::EBADFD | libc::EBADF | libc::ENODEV))
@@ -216,9 +138,8 @@ const NOTHING: Accepts = Accepts {
     tcp: false,
     udp: false,
 };
-const MESSAGE: usize = 65_536;
+pub const MESSAGE: usize = 65_536;
 /// 64 opened datagrams, each begun at a multiple of 64.
-const ARENA: usize = MESSAGE + 64 * 64 + 4096;
-/// Small packets share sends; a turn must not starve the other direction.
-const MOST_READS: usize = 64;
-const MOST_BYTES: usize = 262_144;
+const ARENA: usize = MESSAGE + 64 * 64 + LONGEST_JOINED;
+/// Four pieces of a jumbo frame.
+const LONGEST_JOINED: usize = 36_000;

@@ -24,6 +24,8 @@ pub struct Udp {
     gso: bool,
     gro: bool,
     queue: ReceiveQueue,
+    /// Whether what is sent has DF now.
+    whole: bool,
     /// Where each remote wrote to last.
     locals: HashMap<SocketAddr, Local>,
 }
@@ -48,6 +50,7 @@ impl Udp {
             gso: offload,
             gro,
             queue: ReceiveQueue::default(),
+            whole: false,
             locals: HashMap::new(),
         })
     }
@@ -113,9 +116,48 @@ impl Udp {
         Ok(arrived)
     }
 
-    /// Sends datagrams of `stride` bytes (the last may be shorter) that fill `bytes`. Returns how many
-    /// were refused, and the last errno.
-    pub fn send(&mut self, remote: SocketAddr, bytes: &[u8], stride: usize) -> (u64, Option<i32>) {
+    /// One datagram with DF, that is, to be refused rather than fragmented. Returns the errno.
+    pub fn send_sized(&mut self, remote: SocketAddr, datagram: &[u8]) -> Option<i32> {
+        self.forbid_fragments(remote, true);
+        self.send_once(remote, datagram, datagram.len()).err()
+    }
+
+    /// Sends datagrams of `stride` bytes (the last may be shorter) that fill `bytes`, with DF if they
+    /// are to stay `whole`. Returns how many were refused, and the last errno.
+    pub fn send(
+        &mut self,
+        remote: SocketAddr,
+        bytes: &[u8],
+        stride: usize,
+        whole: bool,
+    ) -> (u64, Option<i32>) {
+        self.forbid_fragments(remote, whole);
+        let (lost, errno) = self.send_all(remote, bytes, stride);
+        if whole && errno == Some(libc::EMSGSIZE) {
+            // The device carries less than was proved: better in fragments than not at all.
+            self.forbid_fragments(remote, false);
+            return self.send_all(remote, bytes, stride);
+        }
+        (lost, errno)
+    }
+
+    /// IP_PMTUDISC_PROBE sets DF and believes no ICMP; OMIT leaves DF out and believes none either.
+    fn forbid_fragments(&mut self, remote: SocketAddr, whole: bool) {
+        if self.whole == whole {
+            return;
+        }
+        let (level, name) = if remote.is_ipv4() {
+            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
+        };
+        let value = if whole { PMTUDISC_PROBE } else { PMTUDISC_OMIT };
+        if sys::set_option(self.fd.as_fd(), level, name, value).is_ok() {
+            self.whole = whole;
+        }
+    }
+
+    fn send_all(&mut self, remote: SocketAddr, bytes: &[u8], stride: usize) -> (u64, Option<i32>) {
         let count = bytes.len().div_ceil(stride.max(1)).max(1) as u64;
         if count > 1 && !self.gso {
             return self.send_singly(remote, bytes, stride);
@@ -299,6 +341,8 @@ fn is_from_icmp(errno: i32) -> bool {
     )
 }
 
+const PMTUDISC_PROBE: i32 = 3;
+const PMTUDISC_OMIT: i32 = 5;
 const MOST_LOCALS: usize = 4096;
 
 #[cfg(test)]
@@ -325,7 +369,7 @@ mod tests {
     fn one_send_carries_datagrams_of_one_size_and_a_shorter_last_one() {
         let ((mut one, from), (two, to)) = (bound(), bound());
         let bytes: Vec<u8> = (0..2500u32).map(|n| n as u8).collect();
-        assert_eq!(one.send(to, &bytes, 1000), (0, None));
+        assert_eq!(one.send(to, &bytes, 1000, false), (0, None));
         let mut buffer = vec![0; 65536];
         let mut whole = Vec::new();
         while whole.len() < bytes.len() {
@@ -342,7 +386,7 @@ mod tests {
         let ((mut one, _), (two, to)) = (bound(), bound());
         let mut buffer = vec![0; 65536];
         for len in [0, 1, 65_507] {
-            assert_eq!(one.send(to, &vec![7; len], len), (0, None));
+            assert_eq!(one.send(to, &vec![7; len], len, false), (0, None));
             assert_eq!(received(&two, &mut buffer).len, len);
         }
     }
@@ -350,7 +394,7 @@ mod tests {
     #[test]
     fn a_datagram_longer_than_the_buffer_is_told_truncated() {
         let ((mut one, _), (two, to)) = (bound(), bound());
-        one.send(to, &[7; 3000], 3000);
+        one.send(to, &[7; 3000], 3000, false);
         let arrived = received(&two, &mut [0; 1000]);
         assert!(arrived.truncated);
         assert_eq!(arrived.len, 1000);
@@ -364,7 +408,7 @@ mod tests {
             interface: 1,
         };
         one.stick(to, Some(gone));
-        assert_eq!(one.send(to, b"still here", 10), (0, None));
+        assert_eq!(one.send(to, b"still here", 10, false), (0, None));
         assert_eq!(received(&two, &mut [0; 100]).len, 10);
         assert!(one.locals.is_empty());
     }

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shore.model.desired import DesiredState
+from shore.model.desired import DesiredState, Measurement
 from shore.model.host import HostPlan
 from shore.model.links import Way
 
@@ -12,6 +12,12 @@ class Push(msgspec.Struct, frozen=True):
 
     state: DesiredState
     seen: int
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """Ask peers about sizes; each answer is a fact."""
+
+    questions: tuple[Measurement, ...]
 
 
 class ApplyHost(msgspec.Struct, frozen=True):
@@ -95,6 +101,7 @@ class GoDown(msgspec.Struct, frozen=True):
 Action = (
     Push
     | ApplyHost
+    | Measure
     | OpenSockets
     | OpenExtraSocket
     | OpenUplinkSocket

@@ -52,8 +52,9 @@ from shore.core.events import (
     UplinkSocketOpened,
     Woke,
 )
+from shore.core.mtu import Mtus
 from shore.core.names import Names
-from shore.core.peer import PeerRecord, switch_reason
+from shore.core.peer import PeerRecord
 from shore.core.plane import PlaneWatch
 from shore.core.reconcile import fwmark_of, host_plan, mtu_of
 from shore.core.recovery import NodeLadder, Rung
@@ -68,6 +69,7 @@ from shore.model.facts import (
     Fact,
     Learned,
     Losing,
+    Measured,
     PeerCounters,
     Roamed,
     SessionEstablished,
@@ -95,6 +97,7 @@ class Node:
         self.counters_at = float("-inf")
         self._names = Names()
         self.underlay = Underlay()
+        self._mtus = Mtus(self.peers, self.underlay)
         self._pushed: DesiredState | None = None
         self.plan: HostPlan | None = None
         self._planned: HostPlan | None = None
@@ -118,7 +121,7 @@ class Node:
 
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
-        waits = [self._names.deadline(), self.plane.deadline()]
+        waits = [self._names.deadline(), self.plane.deadline(), self._mtus.deadline()]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def desired(self) -> DesiredState | None:
@@ -196,17 +199,19 @@ class Node:
             case DeviceGone():
                 self._do(GoDown(f"{event.what} was deleted"))
             case Woke():
-                pass
+                self._actions += self._mtus.wake(now)
 
     # Configuration, sockets and the plane.
 
     def _configure(self, config: TunnelConfig, now: float) -> None:
         previous, self.config = self.config, config
-        self.plan = host_plan(config) if config.host_managed else None
+        self.plan = host_plan(config, {}) if config.host_managed else None
         wanted = {peer.public_key: peer for peer in config.peers}
         for key in self.peers.keys() - wanted.keys():
             self._forget(self.peers.pop(key))
-        self.peers = {key: self._record(peer) for key, peer in wanted.items()}
+        records = {key: self._record(peer) for key, peer in wanted.items()}
+        self.peers.clear()
+        self.peers.update(records)
         self._use_names(now)
         mark, marked = fwmark_of(config), self.underlay.mark
         self.underlay.mark = mark
@@ -306,25 +311,27 @@ class Node:
             if verdict is not None:
                 peer.moved_to((verdict.best.socket, verdict.best.remote))
                 self._announce(f"path {verdict.best.remote} preferred", reason(verdict), entry.public_key)
+            self._actions += self._mtus.counted(entry, now)
 
-    def _learn(self, fact: Fact, now: float) -> None:  # noqa: PLR0912 (one case per fact)
+    def _learn(self, fact: Fact, now: float) -> None:
+        peer = self.peers.get(getattr(fact, "public_key", None) or b"")
         match fact:
-            case SessionEstablished():
-                peer = self.peers.get(fact.public_key)
-                if peer is not None and peer.recovered(now):
-                    self._announce("peer reached again", "a handshake was answered", fact.public_key)
-            case Roamed():
-                self._roamed(fact)
-            case Acquainted():
-                self._acquainted(fact)
-            case Learned():
-                if fact.public_key in self.peers:
-                    self.peers[fact.public_key].learned((fact.socket, fact.remote))
-            case Candidates():
-                if fact.public_key in self.peers:
-                    self.peers[fact.public_key].told = fact.candidates
-            case Unanswered():
-                self._climb(fact, now)
+            case SessionEstablished() if peer is not None:
+                self._actions += peer.recovered(now)
+                self._measure(peer, now)
+            case Acquainted() if peer is not None:
+                self._actions += peer.acquaint(fact)
+                self._measure(peer, now)
+            case Roamed() if peer is not None:
+                self._actions += peer.roam(fact)
+            case Learned() if peer is not None:
+                peer.learned((fact.socket, fact.remote))
+            case Candidates() if peer is not None:
+                peer.told = fact.candidates
+            case Measured():
+                self._actions += self._mtus.measured(fact, now)
+            case Unanswered() if peer is not None:
+                self._climb(peer, fact, now)
             case Losing():
                 rung = self._ladder.losses(fact, now)
                 who = "it loses packets" if rung == "replace" else "packets are lost"
@@ -336,10 +343,7 @@ class Node:
             case _:
                 pass
 
-    def _climb(self, fact: Unanswered, now: float) -> None:
-        peer = self.peers.get(fact.public_key)
-        if peer is None:
-            return
+    def _climb(self, peer: PeerRecord, fact: Unanswered, now: float) -> None:
         for rung in peer.climbed(fact.for_s):
             if rung == "extra socket" and peer.extra is None and peer.config.endpoints:
                 family = 6 if peer.roamed and peer.roamed[1].startswith("[") else 4
@@ -372,23 +376,10 @@ class Node:
         if self.underlay.sockets.uplink_of(fact.socket) is None:
             self._rebind(f"a socket failed (errno {fact.errno})", now)
 
-    def _roamed(self, fact: Roamed) -> None:
-        peer = self.peers.get(fact.public_key)
-        if peer is None:
-            return
-        peer.moved_to((fact.socket, fact.remote))
-        if peer.acquainted and fact.left not in ("", fact.remote):
-            self._announce(f"path {fact.remote}", switch_reason(fact), fact.public_key)
-
-    def _acquainted(self, fact: Acquainted) -> None:
-        peer = self.peers.get(fact.public_key)
-        if peer is None:
-            return
-        if fact.restarted:
-            self._announce("peer restarted", "it has a new epoch", fact.public_key)
-        elif not peer.acquainted:
-            self._announce("peer is a Shore node", "it answered a hello", fact.public_key)
-        peer.acquainted = True
+    def _measure(self, peer: PeerRecord, now: float) -> None:
+        place = peer.place(self.underlay.sockets, self._names.addresses)
+        if place is not None and self.config is not None:
+            self._actions += self._mtus.known(self.config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
         if not self.underlay.moved(links):
@@ -399,6 +390,7 @@ class Node:
             self._planned = None
         if self.underlay.leads_on():
             self._renew_all("the underlay changed")
+            self._actions += self._mtus.disturbed(now)
 
     def _resolved(self, event: NameResolved, now: float) -> None:
         if not self._names.resolved(event.host, event.addresses, now):
@@ -436,6 +428,8 @@ class Node:
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
             self._pushed = desired
             self._do(Push(desired, self._seen))
+        if self.config is not None and self.config.host_managed:
+            self.plan = host_plan(self.config, self._mtus.routes())
         if self.plan is not None and self.plan != self._planned:
             self._planned = self.plan
             self._do(ApplyHost(self.plan))

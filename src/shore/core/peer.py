@@ -12,13 +12,15 @@ that its packets take now comes first in the advice, so that advice never contra
 from collections.abc import Callable, Container
 
 from shore.core import timers
+from shore.core.actions import Action, Announce
 from shore.core.candidates import Place, endpoint, family_of, is_told, places
 from shore.core.names import is_literal
 from shore.core.score import PathJudge
+from shore.core.sizes import Sizes
 from shore.core.sockets import Sockets
 from shore.model.config import PeerConfig
 from shore.model.desired import Candidate, Lane, Path, Peer, Socket
-from shore.model.facts import Roamed
+from shore.model.facts import Acquainted, Roamed
 
 # A peer with an Endpoint must not idle out behind a NAT because its file is silent.
 OWN_KEEPALIVE = 25
@@ -48,6 +50,7 @@ class PeerRecord:
         self.told: tuple[Candidate, ...] = ()
         self.spoken: list[Place] = []
         self.judge = PathJudge()
+        self.sizes = Sizes()
         self._path_ids: dict[tuple[int, str], int] = {}
 
     def keepalive(self) -> tuple[int, str]:
@@ -99,6 +102,13 @@ class PeerRecord:
             candidates=own if self.acquainted else (),
         )
 
+    def place(self, sockets: Sockets, addresses: Callable[[str], tuple[str, ...]]) -> Place | None:
+        """Where its packets go now, as far as we know."""
+        if self.roamed is not None:
+            return self.roamed
+        paths = self._paths(sockets, addresses, (), ())
+        return (paths[0].socket, paths[0].remote) if paths else None
+
     def moved_to(self, place: Place) -> None:
         """The primary path is this one now."""
         self.roamed = place
@@ -117,12 +127,29 @@ class PeerRecord:
             self.rung += 1
         return reached
 
-    def recovered(self, now: float) -> bool:
-        """A session came up. Returns whether the ladder had been entered."""
+    def recovered(self, now: float) -> list[Action]:
+        """A session came up. Says so if the ladder had been entered."""
         entered = self.rung > 0
         self.rung, self.silent_s = 0, 0.0
         self.had_session, self.last_session = True, now
-        return entered
+        return self._say("peer reached again", "a handshake was answered") if entered else []
+
+    def acquaint(self, fact: Acquainted) -> list[Action]:
+        """It is a Shore node."""
+        known, self.acquainted = self.acquainted, True
+        if fact.restarted:
+            return self._say("peer restarted", "it has a new epoch")
+        return [] if known else self._say("peer is a Shore node", "it answered a hello")
+
+    def roam(self, fact: Roamed) -> list[Action]:
+        """Its primary path is another one."""
+        self.moved_to((fact.socket, fact.remote))
+        if not self.acquainted or fact.left in ("", fact.remote):
+            return []
+        return self._say(f"path {fact.remote}", f"{CAUSES.get(fact.cause, fact.cause)} {fact.left}")
+
+    def _say(self, what: str, why: str) -> list[Action]:
+        return [Announce(what, why, self.config.public_key)]
 
     @property
     def recovery(self) -> str | None:
@@ -159,16 +186,14 @@ class PeerRecord:
             found += tuple((self.extra.id, remote) for remote in known if family_of(remote) == family)
         unique = tuple(dict.fromkeys(found))
         return tuple(
-            Path(self._path_id(place), "direct", place[0], place[1], place[0] in metered) for place in unique
+            Path(
+                self._path_id(place), "direct", place[0], place[1], place[0] in metered, self.sizes.mtu(place)
+            )
+            for place in unique
         )
 
     def _path_id(self, place: tuple[int, str]) -> int:
         return self._path_ids.setdefault(place, len(self._path_ids) + 1)
-
-
-def switch_reason(fact: Roamed) -> str:
-    """Why the primary path is another one, in a few words."""
-    return f"{CAUSES.get(fact.cause, fact.cause)} {fact.left}"
 
 
 CAUSES = {

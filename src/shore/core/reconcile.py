@@ -1,6 +1,7 @@
 """From a configuration to what the host should look like."""
 
 import ipaddress
+from collections.abc import Mapping
 
 from shore.model.config import TunnelConfig
 from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan, Route
@@ -25,24 +26,29 @@ def fwmark_of(config: TunnelConfig) -> int:
     return FULL_TUNNEL_TABLE if _full_families(config) else 0
 
 
-def host_plan(config: TunnelConfig) -> HostPlan:
-    """What wg-quick would do with the file."""
+def host_plan(config: TunnelConfig, inner: Mapping[bytes, int]) -> HostPlan:
+    """What wg-quick would do with the file; `inner` is the longest packet that peers' paths carry."""
     mtu = config.mtu or DEFAULT_MTU
     families = _full_families(config)
     connected = [_network(address) for address in config.addresses if not _is_host(address)]
-    allowed = [prefix for peer in config.peers for prefix in peer.allowed_ips]
+    allowed = [
+        (prefix, _route_mtu(prefix, min(mtu, inner.get(peer.public_key, mtu))))
+        for peer in config.peers
+        for prefix in peer.allowed_ips
+    ]
     routes = [Route(prefix, mtu, MAIN_TABLE) for prefix in connected]
     if config.table == "auto":
-        routes += [Route(prefix, mtu, MAIN_TABLE) for prefix in allowed if not _is_default(prefix)]
+        routes += [Route(prefix, size, MAIN_TABLE) for prefix, size in allowed if not _is_default(prefix)]
     elif config.table != "off":
-        routes += [Route(prefix, mtu, config.table) for prefix in allowed]
+        routes += [Route(prefix, size, config.table) for prefix, size in allowed]
     mark = fwmark_of(config)
+    full = min((size for prefix, size in allowed if _is_default(prefix)), default=mtu)
     return HostPlan(
         device=config.name,
         addresses=config.addresses,
         mtu=mtu_of(config),
-        routes=tuple(dict.fromkeys(routes)),
-        full_tunnel=FullTunnel(families, mark, mark, mtu) if families else None,
+        routes=_one_each(routes),
+        full_tunnel=FullTunnel(families, mark, mark, full) if families else None,
         dns_servers=config.dns_servers,
         dns_search=config.dns_search,
     )
@@ -59,6 +65,16 @@ def _full_families(config: TunnelConfig) -> tuple[int, ...]:
         return ()
     prefixes = {prefix for peer in config.peers for prefix in peer.allowed_ips if _is_default(prefix)}
     return tuple(sorted({ipaddress.ip_network(prefix).version for prefix in prefixes}))
+
+
+def _one_each(routes: list[Route]) -> tuple[Route, ...]:
+    """A prefix has one route in a table; the one of a peer counts more than that of an address."""
+    return tuple({(route.prefix, route.table): route for route in routes}.values())
+
+
+def _route_mtu(prefix: str, mtu: int) -> int:
+    """A route of IPv6 is never narrower than IPv6 allows."""
+    return max(mtu, LEAST_MTU) if ":" in prefix else mtu
 
 
 def _is_default(prefix: str) -> bool:

@@ -58,11 +58,13 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) ->
         probed=bool(counters and counters.probed),
         redundancy=record.config.redundancy,
         switches=counters.switches if counters else 0,
-        paths=tuple(_path(node, path) for path in counters.paths) if counters and counters.probed else (),
+        paths=tuple(_path(node, key, path) for path in counters.paths)
+        if counters and counters.probed
+        else (),
     )
 
 
-def _path(node: Node, path: PathCounters) -> PathStatus:
+def _path(node: Node, key: bytes, path: PathCounters) -> PathStatus:
     uplink = node.underlay.sockets.uplink_of(path.socket)
     return PathStatus(
         id=path.id,
@@ -77,6 +79,6 @@ def _path(node: Node, path: PathCounters) -> PathStatus:
         jitter_ms=path.jitter_ms,
         loss_tx=path.loss_tx,
         loss_rx=path.loss_rx,
-        path_mtu=None,
+        path_mtu=node.peers[key].sizes.mtu((path.socket, path.remote)),
         since_s=path.state_age_s,
     )

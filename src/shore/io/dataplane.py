@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shore.model.desired import DesiredState
+from shore.model.desired import DesiredState, Measurement
 from shore.model.facts import Fact
 from shore.wire import dataplane as wire
 
@@ -153,6 +153,10 @@ class DataPlane:
             return await asyncio.wait_for(answer, within)
         finally:
             self._answers.pop(number, None)
+
+    def measure(self, questions: tuple[Measurement, ...]) -> None:
+        """Ask peers about sizes; the answers are facts."""
+        self._send(wire.Measure(questions))
 
     def stop(self) -> None:
         """Ask it to close everything and exit."""

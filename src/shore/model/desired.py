@@ -45,6 +45,21 @@ class Path(msgspec.Struct, frozen=True):
     socket: int
     remote: str
     metered: bool = False
+    mtu: int | None = None
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """A question to a peer: does a datagram of `size` bytes, IP header included, get there?
+
+    `ends` are our tunnel address and the peer's, by which plain WireGuard is measured.
+    """
+
+    public_key: PublicKey
+    socket: int
+    remote: str
+    size: int
+    token: int
+    ends: tuple[str, str] | None = None
 
 
 class Candidate(msgspec.Struct, frozen=True):

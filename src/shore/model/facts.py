@@ -69,6 +69,14 @@ class OneWay(_Fact, frozen=True, tag="one_way"):
     public_key: bytes
 
 
+class Measured(_Fact, frozen=True, tag="measured"):
+    """A question about a size was answered, or our own device refused to send it."""
+
+    public_key: bytes
+    token: int
+    refused: bool
+
+
 class Losing(_Fact, frozen=True, tag="losing"):
     """Packets were lost for a reason of our own for 3 s or more."""
 
@@ -107,6 +115,7 @@ Fact = (
     | Candidates
     | Unanswered
     | OneWay
+    | Measured
     | Losing
     | SocketFailed
     | TunFailed
@@ -118,7 +127,8 @@ class PathCounters(msgspec.Struct, frozen=True):
     """One path's numbers; losses are shares from 0 to 1, None until known.
 
     `data_sent` and `data_arrived` are data messages since the path was last taken or shared with copies,
-    and what the peer counted of them; `observed` is what we look like from there.
+    and what the peer counted of them, `large_*` those of more than 1200 bytes; `observed` is what we look
+    like from there.
     """
 
     id: int | None
@@ -134,6 +144,8 @@ class PathCounters(msgspec.Struct, frozen=True):
     loss_rx: float | None = None
     data_sent: int = 0
     data_arrived: int = 0
+    large_sent: int = 0
+    large_arrived: int = 0
     proof_age_s: float | None = None
     observed: str | None = None
 

@@ -110,6 +110,9 @@ class Brain:
                 self._pushes.put(action)
             case do.ApplyHost():
                 self._plans.put(action)
+            case do.Measure():
+                if self.plane is not None:
+                    self.plane.measure(action.questions)
             case do.OpenSockets():
                 self._open(action)
             case do.OpenExtraSocket():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shore.model.desired import DesiredState
+from shore.model.desired import DesiredState, Measurement
 from shore.model.facts import Fact, PeerCounters
 
 VERSION = 1
@@ -39,6 +39,12 @@ class Question(msgspec.Struct, frozen=True, tag_field="type", tag="question"):
 
     id: int
     counters: bool
+
+
+class Measure(msgspec.Struct, frozen=True, tag_field="type", tag="measure"):
+    """Ask peers about sizes; each answer is a fact."""
+
+    questions: tuple[Measurement, ...]
 
 
 class Stop(msgspec.Struct, frozen=True, tag_field="type", tag="stop"):
@@ -107,7 +113,7 @@ class Told(msgspec.Struct, frozen=True, tag_field="type", tag="fact"):
 
 
 FromPlane = State | Applied | Refused | Superseded | Answer | Told
-ToPlane = Hello | Desired | Question | Stop
+ToPlane = Hello | Desired | Question | Measure | Stop
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(FromPlane)

@@ -50,6 +50,7 @@ pub fn longest(mtu: u16) -> usize {
 }
 
 /// Cuts the packets for one peer.
+#[derive(Clone, Copy)]
 pub struct Cutter {
     next_id: u32,
 }
@@ -442,12 +443,10 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_order_they_come_in_the_packet_is_the_same(
-            len in 20usize..8000,
-            mtu in 68u16..2100,
+            (mtu, len) in (68u16..2100).prop_flat_map(|mtu| (Just(mtu), 0..=longest(mtu) - 20)),
             order in Just([0usize, 1, 2, 3]).prop_shuffle(),
         ) {
             let packet = ip(4, 17, &vec![0x5a; len]);
-            prop_assume!(packet.len() <= longest(mtu));
             let pieces = cut(&mut Cutter::new(u32::MAX), &packet, mtu);
             prop_assert!(pieces.iter().all(|piece| piece.len() <= usize::from(mtu)));
             let mut joiner = Joiner::default();

@@ -29,24 +29,51 @@ pub struct Measure {
     arrived: Report,
     received: Ratio,
     delivered: Ratio,
-    pub data_sent: u32,
+    data_sent: DataCount,
     data: VecDeque<DataSample>,
     first: Option<DataSample>,
+}
+
+/// Data messages, and those of them whose datagrams have more than 1200 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DataCount {
+    pub all: u32,
+    pub large: u32,
+}
+
+impl DataCount {
+    pub fn small(self) -> u32 {
+        self.all.wrapping_sub(self.large)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            all: self.all.wrapping_add(other.all),
+            large: self.large.wrapping_add(other.large),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            all: self.all.wrapping_sub(other.all),
+            large: self.large.wrapping_sub(other.large),
+        }
+    }
 }
 
 struct Sent {
     transaction: u32,
     count: u32,
     at: Moment,
-    data_sent: u32,
+    data_sent: DataCount,
     late: bool,
 }
 
 #[derive(Clone, Copy)]
 struct DataSample {
     at: Moment,
-    sent: u32,
-    arrived: u32,
+    sent: DataCount,
+    arrived: DataCount,
 }
 
 impl Measure {
@@ -74,6 +101,9 @@ impl Measure {
 
     /// The peer's probe came this way. Returns what an echo reports.
     pub fn arrived(&mut self, probe: &Probe, now: Moment) -> Report {
+        if probe.count == 0 {
+            return self.arrived;
+        }
         // A count that falls is a peer that began anew.
         if probe.count < self.arrived.highest / 2 {
             self.arrived.probes = 0;
@@ -87,8 +117,16 @@ impl Measure {
         self.arrived
     }
 
-    pub fn data_arrived(&mut self) {
+    pub fn data_arrived(&mut self, large: bool) {
         self.arrived.data = self.arrived.data.wrapping_add(1);
+        self.arrived.large = self.arrived.large.wrapping_add(u32::from(large));
+    }
+
+    pub fn data_sent(&mut self, large: bool) {
+        self.data_sent = self.data_sent.plus(DataCount {
+            all: 1,
+            large: u32::from(large),
+        });
     }
 
     /// An echo of a probe of this path. False if it answers none that waits.
@@ -111,7 +149,10 @@ impl Measure {
         let sample = DataSample {
             at: now,
             sent: sent.data_sent,
-            arrived: echo.report.data,
+            arrived: DataCount {
+                all: echo.report.data,
+                large: echo.report.large,
+            },
         };
         self.first.get_or_insert(sample);
         self.data.push_back(sample);
@@ -181,7 +222,7 @@ impl Measure {
 
     /// Data messages sent, and how many of them the peer counted, over the newest samples that span
     /// `time` or more.
-    pub fn data_delivered(&self, time: Duration, now: Moment) -> Option<(u32, u32)> {
+    pub fn data_delivered(&self, time: Duration, now: Moment) -> Option<(DataCount, DataCount)> {
         let newest = self.data.back()?;
         let oldest = self
             .data
@@ -189,8 +230,8 @@ impl Measure {
             .rev()
             .find(|sample| now.since(sample.at) >= time)?;
         Some((
-            newest.sent.wrapping_sub(oldest.sent),
-            newest.arrived.wrapping_sub(oldest.arrived),
+            newest.sent.minus(oldest.sent),
+            newest.arrived.minus(oldest.arrived),
         ))
     }
 
@@ -201,13 +242,13 @@ impl Measure {
     }
 
     /// Data messages sent since then, and how many of them the peer counted.
-    pub fn data_totals(&self) -> (u32, u32) {
+    pub fn data_totals(&self) -> (DataCount, DataCount) {
         let (Some(first), Some(newest)) = (self.first, self.data.back()) else {
-            return (0, 0);
+            return Default::default();
         };
         (
-            newest.sent.wrapping_sub(first.sent),
-            newest.arrived.wrapping_sub(first.arrived),
+            newest.sent.minus(first.sent),
+            newest.arrived.minus(first.arrived),
         )
     }
 
@@ -331,7 +372,7 @@ mod tests {
         let mut path = Measure::default();
         for n in 0..20u64 {
             let probe = path.probe(n as u32, at(n * 100));
-            path.data_sent += 10;
+            (0..10).for_each(|_| path.data_sent(false));
             let report = Report {
                 data: 7,
                 ..Report::default()
@@ -341,6 +382,9 @@ mod tests {
         let (sent, arrived) = path
             .data_delivered(Duration::from_secs(1), at(1910))
             .unwrap();
-        assert!(sent >= 90 && arrived == 0, "{sent} {arrived}");
+        assert!(
+            sent.small() >= 90 && arrived.all == 0,
+            "{sent:?} {arrived:?}"
+        );
     }
 }

@@ -39,6 +39,7 @@ pub struct Path {
     pub kind: PathKind,
     pub destination: Destination,
     pub metered: bool,
+    mtu: Option<u16>,
     pub measure: Measure,
     pub observed: Option<SocketAddr>,
     health: Health,
@@ -111,6 +112,7 @@ impl Paths {
             path.id = Some(advised.id);
             path.kind = advised.kind;
             path.metered = advised.metered;
+            path.mtu = advised.mtu;
             self.paths.push(path);
         }
         if self.probed {
@@ -143,6 +145,12 @@ impl Paths {
 
     pub fn primary(&self) -> Option<Destination> {
         self.paths.get(self.primary).map(|path| path.destination)
+    }
+
+    /// The longest datagram, with its IP header, that was proved to get there.
+    pub fn mtu_of(&self, destination: Destination) -> Option<u16> {
+        let place = self.position(destination)?;
+        self.paths[place].mtu
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Path, bool)> {
@@ -261,6 +269,7 @@ impl Path {
             kind: PathKind::Direct,
             destination,
             metered: false,
+            mtu: None,
             measure: Measure::default(),
             observed: None,
             health: Health::new(now),

@@ -107,9 +107,9 @@ impl Paths {
     }
 
     /// A data message leaves by the primary path, and a copy perhaps by another.
-    pub fn sent_data(&mut self, copied: Option<Destination>) {
+    pub fn sent_data(&mut self, large: bool, copied: Option<Destination>) {
         if let Some(path) = self.paths.get_mut(self.primary) {
-            path.measure.data_sent = path.measure.data_sent.wrapping_add(1);
+            path.measure.data_sent(large);
             if copied.is_some() {
                 // Of two copies the peer counts the first to come, whichever way it took.
                 path.measure.forget_data();

@@ -109,12 +109,12 @@ impl Paths {
     }
 
     /// A data message was opened that came from `source`.
-    pub fn data_from(&mut self, source: Source, now: Moment) {
+    pub fn data_from(&mut self, source: Source, large: bool, now: Moment) {
         if !self.probed {
             return;
         }
         let place = self.place_of(source, now);
-        self.paths[place].measure.data_arrived();
+        self.paths[place].measure.data_arrived(large);
     }
 
     /// An echo came. Returns whether it answers a probe of ours.
@@ -131,8 +131,10 @@ impl Paths {
         path.health.proved(now);
         if place == self.primary
             && path.health.state(now) == State::Live
-            && let Some((sent, 0)) = path.measure.data_delivered(SECOND, now)
-            && sent >= DEAF_AFTER
+            && let Some((sent, arrived)) = path.measure.data_delivered(SECOND, now)
+            // Large ones may vanish alone: that is the path's MTU, and no reason to leave it.
+            && sent.small() >= DEAF_AFTER
+            && arrived.all == 0
         {
             path.health.deaf(now);
             path.measure.forget_data();

@@ -19,6 +19,7 @@ fn advised(destinations: &[Source]) -> Vec<desired::Path> {
         socket: to.socket,
         remote: to.remote,
         metered: false,
+        mtu: None,
     };
     destinations.iter().enumerate().map(path).collect()
 }
@@ -120,7 +121,7 @@ mod probed {
                 self.switches.push((self.now, switch));
             }
             if busy && self.now.is_multiple_of(50) {
-                self.paths.sent_data(None);
+                self.paths.sent_data(false, None);
                 let primary = self.paths.primary().unwrap().remote;
                 if (self.data)(primary) {
                     *self.reported.entry(primary).or_default() += 1;
@@ -152,6 +153,7 @@ mod probed {
                     probes: probe.count,
                     highest: probe.count,
                     data: self.reported.get(&to.remote).copied().unwrap_or(0),
+                    large: 0,
                 },
                 observed: "203.0.113.1:1".parse().unwrap(),
             };

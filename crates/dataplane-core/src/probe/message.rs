@@ -54,6 +54,8 @@ pub struct Report {
     pub highest: u32,
     /// Data messages that were opened.
     pub data: u32,
+    /// Of those, datagrams of more than 1200 bytes with their IP header.
+    pub large: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -125,7 +127,7 @@ impl Message {
                 held_us: word(body, 4)?,
                 sent_at: u64::from_le_bytes(field(body, 8)?),
                 report: Report::decode(body, 16)?,
-                observed: endpoint(field(body, 28)?, [head[2], head[3]]),
+                observed: endpoint(field(body, 32)?, [head[2], head[3]]),
             }),
             CANDIDATES => Self::Candidates(
                 body.chunks_exact(20)
@@ -145,7 +147,7 @@ impl Message {
 
 impl Report {
     fn encode(&self, out: &mut Vec<u8>) {
-        words(out, &[self.probes, self.highest, self.data]);
+        words(out, &[self.probes, self.highest, self.data, self.large]);
     }
 
     fn decode(body: &[u8], at: usize) -> Option<Self> {
@@ -153,6 +155,7 @@ impl Report {
             probes: word(body, at)?,
             highest: word(body, at + 4)?,
             data: word(body, at + 8)?,
+            large: word(body, at + 12)?,
         })
     }
 }
@@ -234,6 +237,7 @@ mod tests {
             probes: 1,
             highest: 2,
             data: 3,
+            large: 1,
         };
         let candidates = ["192.0.2.1:5", "[2001:db8::1]:6"].map(|text| Candidate {
             endpoint: text.parse().unwrap(),

@@ -92,6 +92,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         socket: SOCKET,
         remote,
         metered: false,
+        mtu: None,
     };
     Peer {
         public_key: ByteArray::new(public),

@@ -62,11 +62,12 @@ async def _set_routes(netlink: AsyncIPRoute, index: int, routes: tuple[Route, ..
                 route = _route(entry)
                 present[route.prefix, route.table] = route
     for place, route in present.items():
-        if wanted.get(place) != route:
+        if place not in wanted:
             await _route_do(netlink, "del", index, route)
     for place, route in wanted.items():
         if present.get(place) != route:
-            await _route_do(netlink, "add", index, route)
+            # Replaced in one step: without a route, packets would leave by another one.
+            await _route_do(netlink, "replace" if place in present else "add", index, route)
 
 
 async def _route_do(netlink: AsyncIPRoute, do: str, index: int, route: Route) -> None:

@@ -1,0 +1,93 @@
+"""The MTU of every path and every route of a tunnel: who is measured, by what, and what follows.
+
+The plane is asked about sizes for all peers together, so that one budget of questions serves them. What is
+found out is a path's MTU in the desired state, and the MTU of the routes to the peer whose packets take it.
+"""
+
+from shore.core.actions import Action, Announce, Measure
+from shore.core.candidates import Place
+from shore.core.peer import PeerRecord
+from shore.core.pmtud import MtuAction, SendProbe, UsePathMtu
+from shore.core.sizes import ends_of
+from shore.core.underlay import Underlay
+from shore.model.config import TunnelConfig
+from shore.model.desired import Measurement
+from shore.model.facts import Measured, PeerCounters
+
+
+class Mtus:
+    """Searches of all peers. `peers` is the heart's own table, read afresh each time."""
+
+    def __init__(self, peers: dict[bytes, PeerRecord], underlay: Underlay) -> None:
+        self._peers = peers
+        self._underlay = underlay
+
+    def known(self, config: TunnelConfig, peer: PeerRecord, place: Place, now: float) -> list[Action]:
+        """A peer has answered from a place for the first time, or again."""
+        ends = None if peer.acquainted else ends_of(config.addresses, peer.config)
+        peer.sizes.use_ends(ends)
+        if not peer.acquainted and ends is None:
+            return []
+        return self._do(peer.config.public_key, peer.sizes.watch({place: self._ceiling(place)}, now))
+
+    def counted(self, entry: PeerCounters, now: float) -> list[Action]:
+        """Fresh counters of a Shore peer: which paths live, and what arrived."""
+        peer = self._peers.get(entry.public_key)
+        if peer is None or not entry.probed:
+            return []
+        alive = {
+            (path.socket, path.remote): self._ceiling((path.socket, path.remote))
+            for path in entry.paths
+            if path.state in ("live", "held") or path.primary
+        }
+        peer.sizes.use_ends(None)
+        seen = peer.sizes.counted(entry.paths, now)
+        return self._do(entry.public_key, [*seen, *peer.sizes.watch(alive, now)])
+
+    def measured(self, fact: Measured, now: float) -> list[Action]:
+        """A question was answered."""
+        peer = self._peers.get(fact.public_key)
+        return [] if peer is None else self._do(fact.public_key, peer.sizes.measured(fact, now))
+
+    def disturbed(self, now: float) -> list[Action]:
+        """The underlay changed."""
+        return [a for key, peer in self._peers.items() for a in self._do(key, peer.sizes.disturbed(now))]
+
+    def wake(self, now: float) -> list[Action]:
+        """Do what is due."""
+        return [a for key, peer in self._peers.items() for a in self._do(key, peer.sizes.wake(now))]
+
+    def deadline(self) -> float | None:
+        """When `wake` is due."""
+        deadlines = [peer.sizes.deadline() for peer in self._peers.values()]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def routes(self) -> dict[bytes, int]:
+        """The longest packet to each peer whose path is known, for its routes."""
+        found = {}
+        for key, peer in self._peers.items():
+            inner = None if peer.roamed is None else peer.sizes.inner_mtu(peer.roamed)
+            if inner is not None:
+                found[key] = inner
+        return found
+
+    def _ceiling(self, place: Place) -> int:
+        """What our own device carries: that of the uplink, else the largest there is."""
+        uplink = self._underlay.sockets.uplink_of(place[0])
+        links = [link for link in self._underlay.links or () if link.up and link.addresses]
+        own = [link.mtu for link in links if link.name == uplink]
+        return max(own or [link.mtu for link in links], default=1500)
+
+    def _do(self, key: bytes, wanted: list[tuple[Place, MtuAction]]) -> list[Action]:
+        sizes = self._peers[key].sizes
+        questions: list[Measurement] = []
+        said: list[Action] = []
+        for place, action in wanted:
+            match action:
+                case SendProbe():
+                    questions.append(sizes.question(key, place, action))
+                case UsePathMtu() if action.proved:
+                    said.append(Announce(f"path MTU {action.mtu} to {place[1]}", action.why, key))
+                case UsePathMtu():
+                    pass
+        return [Measure(tuple(questions)), *said] if questions else said

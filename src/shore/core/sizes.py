@@ -1,0 +1,131 @@
+"""How large datagrams may be on the paths to one peer: one search per path, and what data says about it.
+
+A search (`pmtud`) runs on each path that is alive: for a Shore peer with probes, for a foreign one with echo
+requests through the tunnel to its own address, if it has one. What is proved becomes the path's MTU in the
+desired state, and that of the primary path the MTU of the peer's routes. A path that a peer was moved to, or
+a changed link, is no reason to believe less; it is a reason to verify.
+"""
+
+import ipaddress
+
+import msgspec
+
+from shore.core.candidates import Place, family_of
+from shore.core.pmtud import Arrivals, MtuAction, PathMtu, SendProbe
+from shore.model.config import PeerConfig
+from shore.model.desired import Measurement
+from shore.model.facts import Measured, PathCounters
+
+# IP, UDP and WireGuard around a packet.
+OVERHEAD = {4: 60, 6: 80}
+# Tokens of a path are below this.
+TOKENS = 1 << 32
+
+
+class Ends(msgspec.Struct, frozen=True):
+    """Our tunnel address and the peer's."""
+
+    ours: str
+    theirs: str
+
+
+class Sizes:
+    """The searches on the paths to one peer."""
+
+    def __init__(self) -> None:
+        self._searches: dict[Place, PathMtu] = {}
+        self._numbers: dict[Place, int] = {}
+        self._seen: dict[Place, tuple[int, int, int, int]] = {}
+        self._ends: Ends | None = None
+
+    def mtu(self, place: Place) -> int | None:
+        """The largest datagram that was proved to get there, IP header included."""
+        search = self._searches.get(place)
+        return search.mtu if search is not None and search.proved else None
+
+    def inner_mtu(self, place: Place) -> int | None:
+        """The longest packet that fits into it."""
+        mtu = self.mtu(place)
+        return None if mtu is None else mtu - OVERHEAD[family_of(place[1])]
+
+    def use_ends(self, ends: Ends | None) -> None:
+        """Measure by echo requests between these."""
+        self._ends = ends
+
+    def watch(self, places: dict[Place, int], now: float) -> list[tuple[Place, MtuAction]]:
+        """These paths are alive; their ceilings are what our device carries."""
+        done: list[tuple[Place, MtuAction]] = []
+        for place in self._searches.keys() - places.keys():
+            del self._searches[place]
+        for place, ceiling in places.items():
+            search = self._searches.get(place)
+            if search is None:
+                search = self._searches[place] = PathMtu(family_of(place[1]), ceiling)
+                self._numbers.setdefault(place, len(self._numbers) + 1)
+                actions = search.start(now)
+            else:
+                actions = search.ceiling_changed(ceiling, now)
+            done += [(place, action) for action in actions]
+        return done
+
+    def counted(self, paths: tuple[PathCounters, ...], now: float) -> list[tuple[Place, MtuAction]]:
+        """What the peer counted of our data may point at a black hole."""
+        done: list[tuple[Place, MtuAction]] = []
+        for path in paths:
+            place = (path.socket, path.remote)
+            search = self._searches.get(place)
+            totals = (
+                path.large_sent,
+                path.large_arrived,
+                path.data_sent - path.large_sent,
+                path.data_arrived - path.large_arrived,
+            )
+            before = self._seen.get(place, totals)
+            self._seen[place] = totals
+            grown = [new - old for new, old in zip(totals, before, strict=True)]
+            if search is not None and min(grown) >= 0 and max(grown) > 0:
+                done += [(place, action) for action in search.arrivals(Arrivals(*grown), now)]
+        return done
+
+    def disturbed(self, now: float) -> list[tuple[Place, MtuAction]]:
+        """The underlay changed."""
+        return [(place, a) for place, search in self._searches.items() for a in search.disturbed(now)]
+
+    def measured(self, fact: Measured, now: float) -> list[tuple[Place, MtuAction]]:
+        """A question was answered, or refused by our own device."""
+        number, token = divmod(fact.token, TOKENS)
+        for place, search in self._searches.items():
+            if self._numbers[place] == number:
+                answer = search.refused if fact.refused else search.answered
+                return [(place, action) for action in answer(token, now)]
+        return []
+
+    def wake(self, now: float) -> list[tuple[Place, MtuAction]]:
+        """Do what is due."""
+        done: list[tuple[Place, MtuAction]] = []
+        for place, search in self._searches.items():
+            deadline = search.deadline()
+            if deadline is not None and deadline <= now:
+                done += [(place, action) for action in search.wake(now)]
+        return done
+
+    def deadline(self) -> float | None:
+        """When `wake` is due."""
+        deadlines = [search.deadline() for search in self._searches.values()]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def question(self, public_key: bytes, place: Place, probe: SendProbe) -> Measurement:
+        """A probe as the plane is asked for it."""
+        token = self._numbers[place] * TOKENS + probe.token
+        ends = None if self._ends is None else (self._ends.ours, self._ends.theirs)
+        return Measurement(public_key, place[0], place[1], probe.size, token, ends)
+
+
+def ends_of(addresses: tuple[str, ...], peer: PeerConfig) -> Ends | None:
+    """Our tunnel address and the peer's own, if its allowed IPs begin with one of the same family."""
+    ours = {ipaddress.ip_interface(address).version: address.partition("/")[0] for address in addresses[::-1]}
+    for prefix in peer.allowed_ips:
+        network = ipaddress.ip_network(prefix)
+        if network.num_addresses == 1 and network.version in ours:
+            return Ends(ours[network.version], str(network.network_address))
+    return None
