@@ -242,10 +242,19 @@ class ShoreEnd:
 
 @contextlib.contextmanager
 def tunnel(
-    net: Net, make: Callable[[Host, Side], Made], peer: str, *, keepalive_s: int | None = None
+    net: Net,
+    make: Callable[[Host, Side], Made],
+    peer: str,
+    *,
+    keepalive_s: int | None = None,
+    waits: bool = False,
 ) -> Iterator[tuple[Made, StockEnd]]:
-    """What `make` makes at a, with b's endpoint, and a stock peer at b that waits to be greeted; both up."""
-    ours, theirs = sides(f"{net.address_of_b}:{PORT}", keepalive_s=keepalive_s)
+    """What `make` makes at a, with b's endpoint, and a stock peer at b that waits to be greeted; both up.
+
+    With `waits` it is the other way round.
+    """
+    forward, back = f"{net.address_of_b}:{PORT}", f"{net.address_of_a}:{PORT}"
+    ours, theirs = sides(None if waits else forward, back=back if waits else None, keepalive_s=keepalive_s)
     end, stock = make(net.a, ours), StockEnd(net.b, theirs, peer)
     try:
         stock.up()

@@ -100,6 +100,7 @@ class Host:
 class Net:
     """Hosts and wires, as a context manager. `a` runs what is tested, `b` is its peer."""
 
+    address_of_a = "192.0.2.1"
     address_of_b = "192.0.2.2"
 
     def __init__(self) -> None:
