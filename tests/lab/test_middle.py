@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from shore.lab.ends import PORT, ShoreEnd, sides
+from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
 from shore.lab.net import Host, Net, run, until
+from shore.model.keys import key_text
 
 pytestmark = [pytest.mark.lab]
 NOTHING = "no tunnel is up"
@@ -69,6 +70,31 @@ def test_hooks_may_use_wg_on_their_tunnel(net: Net, end_with: MakeEnd) -> None:
     end.shore("down", "wg0")
     assert seen.read_text() == "0x7\n"
     assert nothing_is_left(end)
+
+
+def test_a_hook_may_set_the_private_key(net: Net, end_with: MakeEnd) -> None:
+    end = end_with("")
+    ours, theirs = sides(f"192.0.2.2:{PORT}")
+    peer = StockEnd(net.b, theirs, "wireguard-go")
+    key = end.conf.parent / "key"
+    key.write_text(key_text(ours.private_key))
+    end.conf.write_text(
+        f"[Interface]\nAddress = 10.8.0.1/24\nPostUp = {with_wg(f'wg set %i private-key {key}')}\n"
+        f"[Peer]\nPublicKey = {key_text(ours.peer_key)}\nAllowedIPs = 10.8.0.2\nEndpoint = {ours.endpoint}\n"
+    )
+    try:
+        peer.up()
+        end.up()
+        assert net.a.reaches("10.8.0.2", pings=3)
+        key.unlink()
+        end.shore("reload", str(end.conf))
+        assert net.a.reaches("10.8.0.2", pings=3)
+        brain = end.brain_pid()
+        os.kill(brain, signal.SIGKILL)
+        until(lambda: end.shore("status", "wg0", check=False) != "" and end.brain_pid() != brain, 10)
+        assert net.a.reaches("10.8.0.2", pings=3)
+    finally:
+        peer.down()
 
 
 def test_what_a_hook_leaves_behind_is_not_waited_for(net: Net, end_with: MakeEnd) -> None:

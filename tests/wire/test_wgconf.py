@@ -71,6 +71,16 @@ def test_a_silent_file_says_nothing() -> None:
     assert config.peers[0].keepalive_s is None
 
 
+def test_tables_that_every_machine_has_may_be_named() -> None:
+    for name, number in (("main", 254), ("default", 253), ("0x10", 16)):
+        assert parse(f"{KEYS}Table = {name}", "wg0")[0].table == number
+
+
+def test_a_file_may_leave_its_key_to_a_hook() -> None:
+    config, _ = parse("[Interface]\nPostUp = wg set %i private-key <(pass wg0)", "wg0")
+    assert config.private_key is None
+
+
 KEYS = f"[Interface]\nPrivateKey = {key_text(ME)}\n"
 PEER_KEYS = f"{KEYS}[Peer]\nPublicKey = {key_text(PEER)}\n"
 

@@ -92,10 +92,14 @@ class Api:
         config = self._brain.node.config
         if config is not None and config.host_managed != request.config.host_managed:
             return api.Failed(f"{config.name} is shore-wg's: change it with `wg setconf`")
+        wanted = request.config
+        if wanted.private_key is None and config is not None:
+            # A hook sets the key of such a file, and hooks are not run again.
+            wanted = msgspec.structs.replace(wanted, private_key=config.private_key)
         async with self._reloading:
             self._unit.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             try:
-                await self._brain.reload(request.config)
+                await self._brain.reload(wanted)
             except NotConfigured as error:
                 return api.Failed(str(error))
             finally:

@@ -13,7 +13,8 @@
 
 Keys and section names are read whatever their case. wg-quick takes `#@` lines for comments, so one file
 serves both. Where wg-quick is silent or lets the last one win, Shore is strict: the same prefix at two
-peers, or the same peer twice, is an error that names the line.
+peers, or the same peer twice, is an error that names the line. A file may leave PrivateKey to a hook, which
+wg-quick(8) proposes: `PostUp = wg set %i private-key <(pass ...)`.
 """
 
 import difflib
@@ -28,6 +29,8 @@ from shore.model.keys import parse_key
 
 LEAST_MTU, MOST_MTU = 576, 65535
 MOST_KEEPALIVE = 65535
+# Routing tables that every machine has by these names.
+TABLES = {"default": 253, "main": 254, "local": 255}
 NAME = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
 NAME_RULE = "a tunnel's name has 1 to 15 letters, digits or any of _=+.-"
 
@@ -133,7 +136,7 @@ def _tunnel(sections: list[_Section], name: str, source: str, warnings: list[str
     if len(interfaces) > 1:
         raise _Wrong(interfaces[1].line, f"a second [Interface]: the first is in line {interfaces[0].line}")
     own = interfaces[0]
-    if "privatekey" not in own.values:
+    if not own.values.keys() & {"privatekey", "preup", "postup"}:
         raise _Wrong(own.line, "[Interface] needs PrivateKey: make one with `shore genkey`")
     for line, _ in own.values.get("saveconfig", []):
         warnings.append(f"{line}: SaveConfig is ignored: Shore does not write to your file")
@@ -269,7 +272,7 @@ def _table(text: str) -> Literal["auto", "off"] | int:
     if text.lower() == "off":
         return "off"
     try:
-        number = int(text, 0)
+        number = TABLES.get(text) or int(text, 0)
     except ValueError:
         number = 0
     if not 0 < number < 1 << 32:
