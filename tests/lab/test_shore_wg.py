@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
-from shore.lab.net import Host, Net, until
+from shore.lab.net import Host, Net, run, until
 from shore.model.keys import key_text
 
 pytestmark = [pytest.mark.lab]
@@ -114,6 +115,52 @@ def test_wg_quick_runs_on_it_unchanged(net: Net, device: str, tmp_path: Path) ->
     finally:
         net.a.ip(f"link delete {device}", check=False)
         peer.down()
+
+
+def test_what_kill_9_left_of_it_is_cleaned_up_and_it_starts_anew(net: Net, device: str) -> None:
+    cleanup = (sys.executable, "-c", "from shore.cli.main import main; main()", "cleanup")
+    net.a.run("shore-wg", device)
+    net.a.ip(f"link set {device} up")
+    # The keeper first, so that nobody is replaced meanwhile.
+    for pid in sorted(map(int, run("ip", "netns", "pids", net.a.namespace).split())):
+        os.kill(pid, signal.SIGKILL)
+    assert device in net.a.ip("link show"), "the device stays, so nothing leaves in the clear"
+    until(lambda: net.a.run(*cleanup).strip() == f"{device}: removed", 5)
+    assert device not in net.a.ip("link show")
+    net.a.run("shore-wg", device)
+    assert f"interface: {device}" in net.a.run("wg", "show", device)
+    net.a.ip(f"link delete {device}")
+    until(lambda: not (UAPI / f"{device}.sock").exists(), 5)
+
+
+def test_setconf_replaces_and_addconf_adds(net: Net, device: str, tmp_path: Path) -> None:
+    ours, theirs = sides("192.0.2.2:51820")
+    peer = StockEnd(net.b, theirs, "wireguard-go")
+    peer.up()
+    other, key = key_text(os.urandom(32)), key_text(ours.private_key)
+    whole, more = tmp_path / "whole.conf", tmp_path / "more.conf"
+    whole.write_text(
+        f"[Interface]\nPrivateKey = {key}\nFwMark = 0x7\n[Peer]\nPublicKey = {key_text(ours.peer_key)}\n"
+        f"AllowedIPs = 10.8.0.2/32\nEndpoint = {ours.endpoint}\n"
+    )
+    more.write_text(f"[Peer]\nPublicKey = {other}\nAllowedIPs = 10.77.0.0/24\nPersistentKeepalive = 9\n")
+    try:
+        net.a.run("shore-wg", device)
+        net.a.run("wg", "setconf", device, str(more))
+        net.a.run("wg", "setconf", device, str(whole))
+        net.a.ip(f"address add 10.8.0.1/24 dev {device}")
+        net.a.ip(f"link set {device} up")
+        assert net.a.reaches("10.8.0.2", pings=2)
+        assert net.a.run("wg", "show", device, "peers").split() == [key_text(ours.peer_key)]
+        net.a.run("wg", "addconf", device, str(more))
+        shown = net.a.run("wg", "showconf", device)
+        for part in (key, "FwMark = 0x7", key_text(ours.peer_key), other, "PersistentKeepalive = 9"):
+            assert part in shown
+        assert net.a.reaches("10.8.0.2", pings=2)
+    finally:
+        net.a.ip(f"link delete {device}", check=False)
+        peer.down()
+    until(lambda: not (UAPI / f"{device}.sock").exists(), 5)
 
 
 def test_wg_set_and_syncconf_work_on_a_tunnel_from_a_file_and_outlive_the_brain(
