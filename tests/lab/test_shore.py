@@ -2,14 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
 from shore.lab.net import LabFailed, Net, until
+from shore.model.keys import key_text
 
 pytestmark = [pytest.mark.lab]
 
@@ -186,6 +189,61 @@ def test_the_log_says_what_happened_and_why(net: Net, end: ShoreEnd) -> None:
     until(lambda: "data plane replaced: " in end.log(), 10)
     assert "there is a new session" in end.shore("rekey", end.status().peers[0].public_key)
     assert "session renewed" in end.log()
+
+
+def test_show_says_what_wg_shows(net: Net, end: ShoreEnd) -> None:
+    end.up()
+    assert net.a.reaches("10.8.0.2", pings=3)
+    place = "/var/run/wireguard"
+    at_ours = f"mkdir -p {place}; mount --bind {end.uapi} {place}; exec wg show wg0"
+    theirs = net.a.run("unshare", "-m", "sh", "-c", at_ours).splitlines()
+    ours = end.shore("show", "wg0").splitlines()
+    moving = ("latest handshake: ", "transfer: ")
+    for shown in (theirs, ours):
+        assert [word for word in moving if any(line.strip().startswith(word) for line in shown)] == [*moving]
+    assert still(ours, moving) == still(theirs, moving)
+
+
+def still(lines: list[str], moving: tuple[str, ...]) -> list[str]:
+    return [line for line in lines if not line.strip().startswith(moving)]
+
+
+def test_log_and_status_go_on_telling_until_interrupted(net: Net, end: ShoreEnd) -> None:
+    end.up()
+    with end.start("log", "wg0", "-f") as log, end.start("status", "--json", "--watch") as watch:
+        assert log.stdout is not None
+        assert watch.stdout is not None
+        assert "data plane started" in log.stdout.readline()
+        end.kill()
+        assert "data plane replaced" in log.stdout.readline()
+        seen = [line for line in (watch.stdout.readline() for _ in range(200)) if '"name"' in line]
+        assert len(seen) >= 2
+        for telling in (log, watch):
+            telling.send_signal(signal.SIGINT)
+            telling.communicate(timeout=10)
+
+
+def test_the_status_socket_tells_how_it_is_and_nothing_else(net: Net, end: ShoreEnd) -> None:
+    end.conf.write_text(end.conf.read_text().replace("[Peer]", "PostUp = echo hidden words\n[Peer]"))
+    end.up()
+    path = end.conf.parent / "run" / "wg0.status"
+    assert path.stat().st_mode & 0o117 == 0
+    said = asked(path, b'{"do":"status"}')
+    assert b'"is":"status"' in said
+    secrets = (key_text(end.side.private_key), end.side.private_key.hex(), "hidden words", str(end.conf))
+    assert [secret for secret in secrets if secret.encode() in said] == []
+    for other in (b'{"do":"down"}', b'{"do":"confirm"}', b'{"do":"renew","public_key":""}'):
+        assert b"answers `status` only" in asked(path, other)
+    assert asked(path, b"nonsense") == b""
+    assert end.status().state == "up"
+
+
+def asked(path: Path, line: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(5)
+        stream.connect(str(path))
+        stream.sendall(line + b"\n")
+        return stream.makefile("rb").readline()
 
 
 def test_a_peer_that_does_not_answer_is_code_5(net: Net) -> None:
