@@ -29,6 +29,11 @@ def percentile(pings: Pings, share: float) -> float:
     return rtts[min(int(len(rtts) * share), len(rtts) - 1)] * 1e3 if rtts else float("nan")
 
 
+def percentile_of(values: list[float], share: float) -> float:
+    """The value that that share of them do not exceed."""
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
 def least(row: str, name: str, value: float, target: float, **detail: Any) -> Figure:
     return Figure(row, name, round(value, 3), f">= {target:g}", value >= target, detail)
 

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
+from bench import mtu, paths
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
 from bench.machine import cpu_seconds, hogs, limited, pss_mb
@@ -158,4 +159,16 @@ ROWS: dict[str, Row] = {
     "crowded": crowded,
     "floods": floods,
     "recovery": recovery,
+    "black_holes": paths.black_holes,
+    "data_swallowed": paths.data_swallowed,
+    "interactive": paths.interactive,
+    "slower": paths.slower,
+    "lossy": paths.lossy,
+    "one_percent": paths.one_percent,
+    "unplugged": paths.unplugged,
+    "flapping": paths.flapping,
+    "skewed": paths.skewed,
+    "mtu_ladder": mtu.ladder,
+    "mtu_foreign": mtu.foreign,
+    "mtu_shrinking": mtu.shrinking,
 }

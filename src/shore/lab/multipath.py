@@ -50,14 +50,24 @@ class Twin:
 
 @contextlib.contextmanager
 def twin(
-    name: str, *, delay_ms: float = 10.0, second_delay_ms: float | None = None, own: str = "", extra: str = ""
+    name: str,
+    *,
+    delay_ms: float = 10.0,
+    second_delay_ms: float | None = None,
+    own: str = "",
+    extra: str = "",
+    cable: bool = False,
 ) -> Iterator[Twin]:
-    """Both ends up, every path proved. `own` are lines for the peer, `extra` for the interface."""
+    """Both ends up, every path proved. `own` are lines for the peer, `extra` for the interface.
+
+    A cable has the speed of the kernel and no delay.
+    """
     with Laboratory(name) as lab:
         lab.host("a"), lab.host("b")
-        one, two = lab.path("one", "a", "b"), lab.path("two", "a", "b")
-        one.change(delay_ms=delay_ms)
-        two.change(delay_ms=delay_ms if second_delay_ms is None else second_delay_ms)
+        one, two = (lab.path(name, "a", "b", cable=cable) for name in ("one", "two"))
+        if not cable:
+            one.change(delay_ms=delay_ms)
+            two.change(delay_ms=delay_ms if second_delay_ms is None else second_delay_ms)
         ours, theirs = sides(FIRST, back=f"10.99.1.1:{PORT}")
         ours = msgspec.structs.replace(ours, others=(SECOND,), own=own)
         theirs = msgspec.structs.replace(theirs, others=(f"10.99.2.1:{PORT}",), own=own)

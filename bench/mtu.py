@@ -1,0 +1,128 @@
+"""The rows of path MTUs: what carries a mebibyte, how fast, and what is known of the path."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from bench.figure import Figure, median, most
+from shore.lab.ends import PORT, ShoreEnd, Side, StockEnd, sides
+from shore.lab.laboratory import Laboratory
+from shore.lab.link import Link
+from shore.lab.net import Host, until
+from shore.lab.transfer import transfer
+
+A, B = "10.8.0.1", "10.8.0.2"
+MIB = 1 << 20
+LADDER = (576, 1124, 1280, 1340, 1400, 1420, 1460, 1492, 1500)
+LADDER_V6 = (1280, 1340, 1400, 1492, 1500)
+FOREIGN = (1280, 1340, 1400, 1492)
+SHORE, STOCK = "shore", "wireguard-go"
+End = ShoreEnd | StockEnd
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """Two ends and the link between them, 20 ms there and back."""
+
+    lab: Laboratory
+    link: Link
+    a: End
+    b: End
+
+    def path_mtu(self) -> int:
+        """What a proved of the path, 0 for nothing yet."""
+        assert isinstance(self.a, ShoreEnd)
+        paths = self.a.status().peers[0].paths
+        return next((path.path_mtu or 0 for path in paths if path.primary), 0)
+
+
+def ladder(_rounds: int, _seconds: int) -> list[Figure]:
+    """Shore at both ends: every size, with and without a word from routers."""
+    missing, worst_stall, worst_error, known = 0, 0.0, 0, []
+    each = {}
+    for family, sizes in ((4, LADDER), (6, LADDER_V6)):
+        for size in sizes:
+            for icmp in (True, False):
+                with pair(size, icmp=icmp, family=family) as made:
+                    at = time.monotonic()
+                    known.append(until(lambda m=made, s=size: m.path_mtu() >= s - 16, 10) - at)
+                    done = transfer(made.lab["b"], made.lab["a"], B, MIB, 30)
+                    missing += done.bytes < MIB
+                    worst_stall = max(worst_stall, done.stall)
+                    worst_error = max(worst_error, size - made.path_mtu())
+                    each[f"v{family} {size} icmp={icmp}"] = [done.bytes, done.seconds, done.stall]
+    return [
+        most("MTU ladder, Shore", "transfers of 1 MiB that did not complete", missing, 0, each=each),
+        most("MTU ladder, Shore", "longest stall, s", worst_stall, 2.0),
+        most("MTU ladder, Shore", "furthest from the truth, bytes", worst_error, 16),
+        most("MTU ladder, Shore", "known after the first ping, median, s", median(known), 1.0, each=known),
+    ]
+
+
+def foreign(_rounds: int, _seconds: int) -> list[Figure]:
+    """Shore and a stock wireguard-go: new connections each way."""
+    slowest, each = 0.0, {}
+    for size in FOREIGN:
+        for icmp in (True, False):
+            with pair(size, icmp=icmp, b=STOCK) as made:
+                time.sleep(2)
+                for sender, receiver, address in (("a", "b", A), ("b", "a", B)):
+                    done = transfer(made.lab[sender], made.lab[receiver], address, MIB, 15)
+                    took = done.seconds if done.bytes == MIB else 99.0
+                    slowest = max(slowest, took)
+                    each[f"{size} icmp={icmp} from {sender}"] = took
+    with pair(1280, icmp=False, a=STOCK, b=STOCK) as made:
+        plain = transfer(made.lab["b"], made.lab["a"], B, MIB, 15)
+    return [
+        most("MTU, Shore to wireguard-go", "slowest 1 MiB, s", slowest, 5.0, each=each),
+        Figure("MTU, wireguard-go at both ends", "bytes of 1 MiB in 15 s at 1280, no ICMP", plain.bytes),
+    ]
+
+
+def shrinking(rounds: int, _seconds: int) -> list[Figure]:
+    """The path shrinks from 1500 to 1300 under bulk, and nobody says so."""
+    stalls = []
+    for _ in range(rounds):
+        with pair(1500, icmp=False) as made:
+            until(lambda m=made: m.path_mtu() >= 1484, 10)
+            made.link.change(rate_mbit=20)
+            with later(2.0, lambda m=made: m.link.change(mtu=1300)):
+                stalls.append(transfer(made.lab["b"], made.lab["a"], B, 12 * MIB, 40).stall)
+    return [most("path shrinks 1500 -> 1300", "stall, s", median(stalls), 2.0, each=stalls)]
+
+
+@contextlib.contextmanager
+def pair(mtu: int, *, icmp: bool, family: int = 4, a: str = SHORE, b: str = SHORE) -> Iterator[Pair]:
+    """Both ends up; the link carries no more than `mtu`."""
+    with Laboratory(f"mtu-{mtu}") as lab:
+        lab.host("a"), lab.host("b")
+        link = lab.path("one", "a", "b", mtu=max(mtu, 1500))
+        link.change(delay_ms=10, mtu=mtu, icmp=icmp)
+        host = "10.99.1.2" if family == 4 else "[fd99:1::2]"
+        ours, theirs = sides(f"{host}:{PORT}")
+        made = Pair(lab, link, _end(lab["a"], ours, a), _end(lab["b"], theirs, b))
+        try:
+            made.b.up()
+            made.a.up()
+            until(lambda: lab["a"].reaches(B, within_s=1), 20)
+            yield made
+        finally:
+            made.a.down()
+            made.b.down()
+
+
+@contextlib.contextmanager
+def later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Do it after so long, beside the block."""
+    timer = threading.Timer(seconds, act)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(host: Host, side: Side, make: str) -> End:
+    return ShoreEnd(host, side) if make == SHORE else StockEnd(host, side, make)

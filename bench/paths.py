@@ -1,0 +1,223 @@
+"""The rows of several paths: two Shore nodes, two links, and one of them fails."""
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+from bench.figure import Figure, least, median, most, percentile_of
+from bench.pair import iperf_server
+from shore.lab.link import Link
+from shore.lab.multipath import INNER, Twin, twin
+from shore.lab.net import until
+from shore.lab.pinger import Pinger, Pings
+
+# Where no reply came while we looked, this stands for the gap.
+NEVER = 99.0
+INTERACTIVE = "#@ Redundancy = interactive\n"
+Fault = Callable[[Link], None]
+
+
+def black_holes(rounds: int, _seconds: int) -> list[Figure]:
+    """The path in use swallows everything, both ways and one way; 20 runs each."""
+    figures = []
+    runs = max(rounds * 4, 1)
+    for name, toward in (("both ways", None), ("towards the peer", "b"), ("towards us", "a")):
+        with twin("black-holes") as pair:
+            gaps = [
+                _gap(pair, lambda link, t=toward: link.change(toward=t, black_hole=True)) for _ in range(runs)
+            ]
+        figures += [
+            most("black hole", f"{name}: gap p50, s", percentile_of(gaps, 0.5), 0.5, each=gaps),
+            most("black hole", f"{name}: gap p95, s", percentile_of(gaps, 0.95), 1.0),
+        ]
+    return figures
+
+
+def data_swallowed(rounds: int, _seconds: int) -> list[Figure]:
+    """WireGuard data is dropped on the path in use, probes pass."""
+    with twin("deaf") as pair:
+        gaps = [_gap(pair, lambda link: link.change(drop_type=4)) for _ in range(rounds)]
+    return [most("data swallowed, probes pass", "gap, s", median(gaps), 2.0, each=gaps)]
+
+
+def interactive(rounds: int, _seconds: int) -> list[Figure]:
+    """Sparse flows on two paths: a black hole with 300 Mbit/s of bulk alongside, 20 Hz."""
+    lost = []
+    for _ in range(rounds):
+        with twin("interactive", own=INTERACTIVE, cable=True) as pair, bulk(pair):
+            pinger = Pinger(pair.lab["a"], INNER)
+            time.sleep(2)
+            in_use(pair).change(black_hole=True)
+            time.sleep(4)
+            lost.append(pinger.stop().lost())
+    return [most("interactive, 300 Mbit/s alongside", "pings lost", max(lost), 0, each=lost)]
+
+
+def slower(rounds: int, _seconds: int) -> list[Figure]:
+    """The path in use becomes 300 ms slower; a clean one is there, then it is the only one."""
+    left = []
+    for _ in range(rounds):
+        with twin("slower") as pair:
+            left.append(_left_after(pair, lambda link: link.change(delay_ms=160)))
+    with twin("slower-only") as pair:
+        pair.two.change(black_hole=True)
+        time.sleep(5)
+        restarts = pair.a.status().dataplane_restarts
+        before = pair.a.log().count("renewed")
+        pair.one.change(delay_ms=160)
+        time.sleep(20)
+        status = pair.a.status()
+        renewals = pair.a.log().count("renewed") - before
+    return [
+        most("300 ms slower", "clean second path: left after, s", median(left), 3.0, each=left),
+        most("300 ms slower", "only path: data plane restarts", status.dataplane_restarts - restarts, 0),
+        most("300 ms slower", "only path: renewals", renewals, 1),
+    ]
+
+
+def lossy(rounds: int, _seconds: int) -> list[Figure]:
+    """The path in use loses packets, a clean one is there."""
+    figures = []
+    for rate, loss, within in ((200, 0.05, 3.0), (20, 0.2, 3.0), (20, 0.05, 15.0)):
+        left = []
+        for _ in range(rounds):
+            with twin("lossy") as pair:
+                left.append(_left_after(pair, lambda link, x=loss: link.change(loss=x), rate, within * 3))
+        name = f"{loss:.0%} at {rate} packets/s: left after, s"
+        figures.append(most("loss", name, median(left), within, each=left))
+    return figures
+
+
+def one_percent(_rounds: int, _seconds: int) -> list[Figure]:
+    """One percent of loss on the path in use is no reason to leave it, for ten minutes."""
+    with twin("one-percent") as pair:
+        pinger = Pinger(pair.lab["a"], INNER, 200)
+        time.sleep(2)
+        before = pair.peer().switches
+        in_use(pair).change(loss=0.01)
+        time.sleep(600)
+        pinger.stop()
+        changes = pair.peer().switches - before
+    return [most("loss", "1 % at 200 packets/s: changes in 10 min", changes, 0)]
+
+
+def unplugged(rounds: int, _seconds: int) -> list[Figure]:
+    """The uplink in use is pulled, and plugged again with a new index."""
+    with twin("unplugged") as pair:
+        gaps = []
+        for _ in range(rounds):
+            link = in_use(pair)
+            gaps.append(_gap(pair, lambda link: link.unplug("a"), heal=False))
+            link.plug("a")
+            until(lambda: sum(p.state in ("live", "held") for p in pair.peer().paths) >= 2, 30)
+            time.sleep(2)
+    return [most("uplink pulled", "gap, s", median(gaps), 1.0, each=gaps)]
+
+
+def flapping(_rounds: int, _seconds: int) -> list[Figure]:
+    """The path in use is up for 2 s and down for 2 s, for five minutes."""
+    with twin("flapping") as pair:
+        pinger = Pinger(pair.lab["a"], INNER)
+        time.sleep(2)
+        before = pair.peer().switches
+        in_use(pair).change(flap_up_s=2, flap_down_s=2)
+        time.sleep(300)
+        changes = (pair.peer().switches - before) / 5
+        pings = pinger.stop()
+    return [
+        most("flapping path", "changes a minute", changes, 6),
+        most("flapping path", "share lost", round(pings.lost() / len(pings.sent), 4), 0.02),
+    ]
+
+
+def skewed(rounds: int, _seconds: int) -> list[Figure]:
+    """Planned moves between paths 50 ms apart, under 300 Mbit/s: nothing falls out of the replay window.
+
+    To the faster path because it is faster, to the slower one because the faster loses packets.
+    """
+    refused, lost, moved = [], [], []
+    for _ in range(rounds):
+        with twin("to-faster", delay_ms=60, second_delay_ms=10) as pair, bulk(pair):
+            pinger = Pinger(pair.lab["a"], INNER)
+            before = _replayed(pair)
+            moved.append(_moves_to(pair, "two", 20))
+            time.sleep(2)
+            refused.append(_replayed(pair) - before)
+            lost.append(pinger.stop().lost())
+        with twin("to-slower", delay_ms=10, second_delay_ms=60) as pair, bulk(pair):
+            time.sleep(2)
+            before = _replayed(pair)
+            pair.one.change(loss=0.06, toward="b")
+            moved.append(_moves_to(pair, "two", 20))
+            time.sleep(2)
+            refused.append(_replayed(pair) - before)
+    return [
+        least("planned move, 50 ms apart", "moves made", sum(moved), len(moved)),
+        most("planned move, 50 ms apart", "refused by the window", max(refused), 0, each=refused),
+        most("planned move, 50 ms apart", "pings lost to the faster", max(lost), 0, each=lost),
+    ]
+
+
+def _moves_to(pair: Twin, link: str, within_s: float) -> bool:
+    try:
+        until(lambda: pair.link_of() == link, within_s)
+    except AssertionError:
+        return False
+    return True
+
+
+def in_use(pair: Twin) -> Link:
+    """The link that a's packets take."""
+    return pair.two if pair.link_of() == "two" else pair.one
+
+
+@contextlib.contextmanager
+def bulk(pair: Twin, rate: str = "300M") -> Iterator[None]:
+    """So many bits of 1,200-byte datagrams a second from a to b."""
+    with iperf_server(pair.lab["b"], INNER):
+        words = ["iperf3", "-c", INNER, "-u", "-b", rate, "-l", "1200", "-t", "120"]
+        client = subprocess.Popen(
+            pair.lab["a"].inside(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(1)
+        try:
+            yield
+        finally:
+            client.kill()
+            client.wait()
+
+
+def _gap(pair: Twin, fault: Fault, *, heal: bool = True) -> float:
+    """How long no ping got through, with a fault on the path in use."""
+    pinger = Pinger(pair.lab["a"], INNER)
+    time.sleep(2)
+    link = in_use(pair)
+    at = time.monotonic()
+    fault(link)
+    time.sleep(4)
+    pings: Pings = pinger.stop()
+    if heal:
+        link.change(black_hole=False, drop_type=None)
+        until(lambda: sum(path.state in ("live", "held") for path in pair.peer().paths) >= 2, 30)
+        time.sleep(1)
+    gap = pings.gap(at)
+    return NEVER if gap is None else round(gap, 3)
+
+
+def _left_after(pair: Twin, fault: Fault, rate: float = 20, patience: float = 10.0) -> float:
+    pinger = Pinger(pair.lab["a"], INNER, rate)
+    time.sleep(5)
+    before, link = pair.link_of(), in_use(pair)
+    at = time.monotonic()
+    fault(link)
+    try:
+        return round(until(lambda: pair.link_of() != before, patience) - at, 2)
+    except AssertionError:
+        return NEVER
+    finally:
+        pinger.stop()
+
+
+def _replayed(pair: Twin) -> int:
+    return sum(pair.peer(end).drops.get("replayed", 0) for end in (pair.a, pair.b))
