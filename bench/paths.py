@@ -220,4 +220,4 @@ def _left_after(pair: Twin, fault: Fault, rate: float = 20, patience: float = 10
 
 
 def _replayed(pair: Twin) -> int:
-    return sum(pair.peer(end).drops.get("replayed", 0) for end in (pair.a, pair.b))
+    return sum(pair.peer(end).drops.get("too_old", 0) for end in (pair.a, pair.b))

@@ -109,7 +109,10 @@ pub enum DropReason {
     HandshakeRefused,
     /// Authentication of a data message failed.
     BadTag,
+    /// Opened before: a replay, or the second of two copies.
     Replayed,
+    /// Fell out of the replay window.
+    TooOld,
     /// Opened, but the source address belongs to another peer or to none.
     WrongSource,
     /// No live session for the index.

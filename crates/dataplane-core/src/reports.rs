@@ -115,7 +115,7 @@ fn is_our_fault(reason: DropReason) -> bool {
 fn is_failed_open(reason: DropReason) -> bool {
     matches!(
         reason,
-        DropReason::BadTag | DropReason::Replayed | DropReason::UnknownIndex
+        DropReason::BadTag | DropReason::Replayed | DropReason::TooOld | DropReason::UnknownIndex
     )
 }
 

@@ -311,3 +311,19 @@ fn an_uplink_that_is_pulled_is_left_at_once_for_one_that_answered() {
     assert_eq!(sent, answered);
     assert_eq!(switches(&wire, 0), [(second(2), Cause::Gone)]);
 }
+
+#[test]
+fn a_peer_that_sends_by_another_path_than_we_do_is_no_reason_to_follow() {
+    let mut wire = two_paths();
+    wire.change(1, |desired| desired.peers[0].paths.reverse());
+    wire.ping_for(0, 1, millis(50), secs(5));
+    assert_eq!(wire.counters(0).endpoint, Some(outer(2)));
+    assert_eq!(wire.counters(1).endpoint, Some(second(1)));
+    let mut count = 0_u32;
+    wire.loses = Box::new(move |from, _, bytes, _| {
+        count += 1;
+        bytes[0] == 0x83 && is_first(from) && count.is_multiple_of(6)
+    });
+    wire.ping_for(0, 1, millis(50), secs(20));
+    assert_eq!(wire.counters(0).switches, 0);
+}

@@ -7,11 +7,10 @@ found out is a path's MTU in the desired state, and the MTU of the routes to the
 from shore.core.actions import Action, Announce, Measure
 from shore.core.candidates import Place
 from shore.core.peer import PeerRecord
-from shore.core.pmtud import MtuAction, SendProbe, UsePathMtu
+from shore.core.pmtud import MtuAction, SendProbe
 from shore.core.sizes import ends_of
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
-from shore.model.desired import Measurement
 from shore.model.facts import Measured, PeerCounters
 
 
@@ -80,14 +79,10 @@ class Mtus:
 
     def _do(self, key: bytes, wanted: list[tuple[Place, MtuAction]]) -> list[Action]:
         sizes = self._peers[key].sizes
-        questions: list[Measurement] = []
-        said: list[Action] = []
-        for place, action in wanted:
-            match action:
-                case SendProbe():
-                    questions.append(sizes.question(key, place, action))
-                case UsePathMtu() if action.proved:
-                    said.append(Announce(f"path MTU {action.mtu} to {place[1]}", action.why, key))
-                case UsePathMtu():
-                    pass
-        return [Measure(tuple(questions)), *said] if questions else said
+        probes = [(place, action) for place, action in wanted if isinstance(action, SendProbe)]
+        questions = tuple(sizes.question(key, place, probe) for place, probe in probes)
+        said = [
+            Announce(f"path MTU {mtu} to {place[1]}", "the search is over", key)
+            for place, mtu in sizes.news()
+        ]
+        return [Measure(questions), *said] if questions else [*said]

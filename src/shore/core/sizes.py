@@ -11,7 +11,7 @@ import ipaddress
 import msgspec
 
 from shore.core.candidates import Place, family_of
-from shore.core.pmtud import Arrivals, MtuAction, PathMtu, SendProbe
+from shore.core.pmtud import Arrivals, MtuAction, PathMtu, Phase, SendProbe
 from shore.model.config import PeerConfig
 from shore.model.desired import Measurement
 from shore.model.facts import Measured, PathCounters
@@ -36,6 +36,7 @@ class Sizes:
         self._searches: dict[Place, PathMtu] = {}
         self._numbers: dict[Place, int] = {}
         self._seen: dict[Place, tuple[int, int, int, int]] = {}
+        self._told: dict[Place, int] = {}
         self._ends: Ends | None = None
 
     def mtu(self, place: Place) -> int | None:
@@ -108,6 +109,16 @@ class Sizes:
             if deadline is not None and deadline <= now:
                 done += [(place, action) for action in search.wake(now)]
         return done
+
+    def news(self) -> list[tuple[Place, int]]:
+        """Searches that came to an end with another MTU than was told before; told once."""
+        found = []
+        for place, search in self._searches.items():
+            settled = search.phase in (Phase.SEARCH_COMPLETE, Phase.ERROR)
+            if settled and self._told.get(place) != search.mtu:
+                self._told[place] = search.mtu
+                found.append((place, search.mtu))
+        return found
 
     def deadline(self) -> float | None:
         """When `wake` is due."""

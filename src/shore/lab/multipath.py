@@ -41,7 +41,7 @@ class Twin:
         primary = self.primary(end)
         if primary is None:
             return None
-        return {"10.99.1": "one", "10.99.2": "two"}.get(primary.remote.rpartition(".")[0])
+        return "one" if primary.remote.startswith(("10.99.1.", "[fd99:1:")) else "two"
 
     def settle(self, seconds: float = 3.0) -> None:
         """Let probes and scores come to rest."""

@@ -221,10 +221,7 @@ impl Engine for Model {
         if tag != sum(&[&session.key, &datagram[8..16], body]) {
             return Err(DropReason::BadTag);
         }
-        session
-            .window
-            .take(counter_of(datagram))
-            .ok_or(DropReason::Replayed)?;
+        session.window.take(counter_of(datagram))?;
         let order = session.order;
         out[..body.len()].copy_from_slice(body);
         let confirmed = self
@@ -363,13 +360,16 @@ struct Window {
 }
 
 impl Window {
-    fn take(&mut self, counter: u64) -> Option<()> {
-        if counter + 1024 < self.next || !self.seen.insert(counter) {
-            return None;
+    fn take(&mut self, counter: u64) -> Result<(), DropReason> {
+        if counter + 1024 < self.next {
+            return Err(DropReason::TooOld);
+        }
+        if !self.seen.insert(counter) {
+            return Err(DropReason::Replayed);
         }
         self.next = self.next.max(counter + 1);
         self.seen = self.seen.split_off(&self.next.saturating_sub(1024));
-        Some(())
+        Ok(())
     }
 }
 

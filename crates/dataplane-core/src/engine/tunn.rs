@@ -391,7 +391,8 @@ impl TunnEngine {
 fn reason(error: &WireGuardError) -> DropReason {
     match error {
         WireGuardError::InvalidAeadTag => DropReason::BadTag,
-        WireGuardError::InvalidCounter | WireGuardError::DuplicateCounter => DropReason::Replayed,
+        WireGuardError::DuplicateCounter => DropReason::Replayed,
+        WireGuardError::InvalidCounter => DropReason::TooOld,
         WireGuardError::NoCurrentSession | WireGuardError::WrongIndex => DropReason::NoSession,
         WireGuardError::InvalidPacket => DropReason::MalformedPacket,
         _ => DropReason::MalformedDatagram,

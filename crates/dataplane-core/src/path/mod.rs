@@ -46,6 +46,7 @@ pub struct Path {
     /// To be probed at once.
     poked: bool,
     heard: Option<Moment>,
+    born: Moment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,6 +276,7 @@ impl Path {
             health: Health::new(now),
             poked: true,
             heard: None,
+            born: now,
         }
     }
 

@@ -18,8 +18,13 @@ impl Paths {
         match state {
             State::Live | State::Unproven => None,
             State::Suspect => {
-                let moved =
-                    newest.filter(|place| *place != self.primary && fresh(&self.paths[*place]))?;
+                // A place that came up since the primary path fell silent; a peer may well send by
+                // another path than we do.
+                let took_over = |path: &Path| {
+                    fresh(path) && primary.heard.is_none_or(|heard| heard < path.born)
+                };
+                let moved = newest
+                    .filter(|place| *place != self.primary && took_over(&self.paths[*place]))?;
                 Some(self.switch(moved, Cause::PeerMoved, now))
             }
             State::Dead | State::Held => {
