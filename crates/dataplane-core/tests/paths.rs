@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use shore_dataplane_core::desired::{Path, PathKind, Redundancy, Socket, SocketId};
 use shore_dataplane_core::engine::model::public_key;
-use shore_dataplane_core::facts::Fact;
+use shore_dataplane_core::facts::{DropReason, Fact};
 use shore_dataplane_core::path::{Cause, State};
 use shore_dataplane_core::probe::message::{Candidate, CandidateKind};
 use wire::{SOCKET, Wire, desired, inner, millis, outer, packet, peer, private, secs};
@@ -326,4 +326,35 @@ fn a_peer_that_sends_by_another_path_than_we_do_is_no_reason_to_follow() {
     });
     wire.ping_for(0, 1, millis(50), secs(20));
     assert_eq!(wire.counters(0).switches, 0);
+}
+
+#[test]
+fn bulk_that_leaves_a_lossy_path_for_a_slower_one_is_not_overtaken() {
+    let mut wire = two_paths();
+    for n in [1, 2] {
+        wire.slower.insert(second(n), millis(50));
+    }
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.nodes[1].echoes = false;
+    let mut chance = 1_u64;
+    wire.loses = Box::new(move |from, _, _, _| {
+        chance = chance
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        from == outer(1) && (chance >> 33).is_multiple_of(16)
+    });
+    let burst = |wire: &mut Wire| {
+        for number in 0..150 {
+            let bytes = packet(inner(1), inner(2), 8, number);
+            wire.send(0, &bytes);
+        }
+        wire.run(millis(5));
+    };
+    (0..1000).for_each(|_| burst(&mut wire));
+    wire.change(0, |desired| desired.peers[0].paths.reverse());
+    (0..1000).for_each(|_| burst(&mut wire));
+    wire.run(secs(1));
+    assert_eq!(wire.counters(0).endpoint, Some(second(2)));
+    let too_old = wire.counters(1).drops.get(&DropReason::TooOld).copied();
+    assert_eq!(too_old, None);
 }
