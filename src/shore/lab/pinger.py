@@ -76,6 +76,12 @@ class Pinger:
             stdout=subprocess.PIPE,
         )
 
+    def end(self) -> None:
+        """End it, whatever state it is in."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
     def stop(self) -> Pings:
         """End it and collect. Raises msgspec.DecodeError if it died before."""
         self._process.send_signal(signal.SIGTERM)
