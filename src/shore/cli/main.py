@@ -196,6 +196,16 @@ def unit() -> None:
     click.echo(unit_text(), nl=False)
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def lab(words: tuple[str, ...]) -> None:
+    """Build networks of bad links and NATs in namespaces, and see what tunnels make of them.
+
+    WORDS are `run FILE`, `check FILE`, `faults`, `shell HOST` or `report [DIRECTORY]`; each has a --help.
+    """
+    os.execv(sys.executable, [sys.executable, "-m", "shore.lab", *words])
+
+
 @main.command()
 def genkey() -> None:
     """Print a new private key."""

@@ -26,6 +26,7 @@ from shore.lab.leftovers import sweep
 from shore.lab.link import CableLink, Ending, Link, WireLink
 from shore.lab.nat import Nat, NatBox
 from shore.lab.net import Host, LabFailed
+from shore.lab.running import root
 
 NAME_LIMIT = 10
 
@@ -150,9 +151,8 @@ class Laboratory:
 
     def keep(self) -> Path:
         """Write the captures of all wires and the diary; the directory they are in."""
-        root = Path(os.environ.get("SHORE_LAB_DIR", Path.home() / ".cache/shore/lab"))
         stamp = time.strftime("%Y%m%dT%H%M%S")
-        self.kept = root / f"{self.name.replace('/', '-').replace(' ', '-')}-{stamp}-{os.getpid()}"
+        self.kept = root() / f"{self.name.replace('/', '-').replace(' ', '-')}-{stamp}-{os.getpid()}"
         self.kept.mkdir(parents=True, exist_ok=True)
         for link in self.links.values():
             try:
