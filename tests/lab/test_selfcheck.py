@@ -91,6 +91,7 @@ def test_nats_are_measured_where_they_stand_through_impaired_links() -> None:
         lan.change(delay_ms=200, loss=0.2)
         lab.nat("home", Nat("full-cone", lifetime_s=2, hairpin=True))
         lab.nat("cgn", Nat("port-restricted", lifetime_s=5))
+        assert wrong(selfcheck.check_way(lab, lab.links["access"], "home")) == []
         findings = selfcheck.check_nat(lab, "home") + selfcheck.check_nat(lab, "cgn")
         assert wrong(findings) == []
         assert {each.what for each in findings} == {"NAT kind", "hairpin", "lifetime"}

@@ -17,6 +17,8 @@ address, with the lifetime as its timeout; what comes from outside to a port in 
 kinds that allow it. A reboot forgets every mapping and moves the ports. A chain of two is a CGNAT.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal, Self
 
 import msgspec
@@ -90,6 +92,15 @@ class NatBox:
         self._load()
         self.host.run("conntrack", "-F")
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """A plain router for the time, so that its links can be measured."""
+        self.host.run("nft", "-f", "-", stdin=_NOTHING)
+        try:
+            yield
+        finally:
+            self._load()
+
     def _load(self) -> None:
         self.host.run("nft", "-f", "-", stdin=rules(self.nat, self._epoch))
         for name in ("udp_timeout", "udp_timeout_stream"):
@@ -98,10 +109,8 @@ class NatBox:
 
 def rules(nat: Nat, epoch: int = 0) -> str:
     """The ruleset of a NAT, replacing its last one; `epoch` counts its reboots."""
-    text = (
-        "table ip shore-nat\ndelete table ip shore-nat\ntable inet shore-wall\ndelete table inet shore-wall\n"
-    )
-    text += f"table inet shore-wall {{\n{_chain('forward', 'filter hook forward priority 0', _forward(nat))}"
+    forward = _chain("forward", "filter hook forward priority 0", _forward(nat))
+    text = f"{_NOTHING}table inet shore-wall {{\n{forward}"
     if nat.kind not in ("none", "burned"):
         closed = [f'iifname "{nat.wan}" ct state new drop']
         text += _chain("input", "filter hook input priority 0", [_NEIGHBOURS, *closed])
@@ -111,6 +120,7 @@ def rules(nat: Nat, epoch: int = 0) -> str:
     return text
 
 
+_NOTHING = "".join(f"table {name}\ndelete table {name}\n" for name in ("ip shore-nat", "inet shore-wall"))
 _NEIGHBOURS = "icmpv6 type { 133, 134, 135, 136 } accept"
 
 

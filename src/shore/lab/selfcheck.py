@@ -64,11 +64,13 @@ def check_way(lab: Laboratory, link: Link, toward: str) -> list[Finding]:
     subject = f"{link.name} toward {toward}"
     addresses = [end.addresses for end in link.ends]
     family = 4 if all(any("." in a for a in each) for each in addresses) else 6
-    surveyor = survey(link, lab.hosts, toward, family)
-    try:
+    with contextlib.ExitStack() as stack:
+        for end in link.ends:
+            if end.host in lab.nats:
+                stack.enter_context(lab.nats[end.host].opened())
+        surveyor = survey(link, lab.hosts, toward, family)
+        stack.callback(surveyor.close)
         return _surveyed(subject, surveyor, link.impairment(toward), min(end.mtu for end in link.ends))
-    finally:
-        surveyor.close()
 
 
 def check_nat(lab: Laboratory, router: str) -> list[Finding]:
