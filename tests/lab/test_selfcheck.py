@@ -9,6 +9,7 @@ from shore.lab.link import Ending
 from shore.lab.nat import Nat
 
 pytestmark = [pytest.mark.lab]
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -16,21 +17,21 @@ pytestmark = [pytest.mark.lab]
     [
         pytest.param(Impairment(), id="clear"),
         pytest.param(Impairment(delay_ms=30), id="delay"),
-        pytest.param(Impairment(delay_ms=10, jitter_ms=25), id="jitter"),
+        pytest.param(Impairment(delay_ms=10, jitter_ms=25), id="jitter", marks=SLOW),
         pytest.param(Impairment(loss=0.1), id="loss"),
-        pytest.param(Impairment(loss=0.1, burst=6), id="bursty loss"),
-        pytest.param(Impairment(delay_ms=10, reorder=0.1), id="reorder"),
-        pytest.param(Impairment(duplicate=0.1), id="duplicate"),
-        pytest.param(Impairment(corrupt=0.1), id="corrupt"),
-        pytest.param(Impairment(rate_mbit=5), id="rate"),
+        pytest.param(Impairment(loss=0.1, burst=6), id="bursty loss", marks=SLOW),
+        pytest.param(Impairment(delay_ms=10, reorder=0.1), id="reorder", marks=SLOW),
+        pytest.param(Impairment(duplicate=0.1), id="duplicate", marks=SLOW),
+        pytest.param(Impairment(corrupt=0.1), id="corrupt", marks=SLOW),
+        pytest.param(Impairment(rate_mbit=5), id="rate", marks=SLOW),
         pytest.param(Impairment(mtu=1280), id="MTU, ICMP sent"),
-        pytest.param(Impairment(mtu=1280, icmp=False), id="MTU, ICMP swallowed"),
-        pytest.param(Impairment(drop_larger=1300), id="large ones dropped"),
+        pytest.param(Impairment(mtu=1280, icmp=False), id="MTU, ICMP swallowed", marks=SLOW),
+        pytest.param(Impairment(drop_larger=1300), id="large ones dropped", marks=SLOW),
         pytest.param(Impairment(drop_type=4), id="WireGuard data dropped"),
         pytest.param(Impairment(black_hole=True), id="black hole"),
     ],
 )
-@pytest.mark.parametrize("family", [4, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", [4, pytest.param(6, marks=SLOW)])
 def test_a_wire_does_what_was_asked_one_way_and_nothing_the_other(
     impairment: Impairment, family: int
 ) -> None:
@@ -96,6 +97,28 @@ def test_nats_are_measured_where_they_stand_through_impaired_links() -> None:
         assert wrong(findings) == []
         assert {each.what for each in findings} == {"NAT kind", "hairpin", "lifetime"}
         assert lan.impairment("a").delay_ms == 200
+
+
+def test_a_nat_behind_the_second_uplink_is_measured_through_that() -> None:
+    with Laboratory("check") as lab:
+        lab.host("a"), lab.router("home"), lab.router("mobile"), lab.host("b")
+        for number, router in ((1, "home"), (2, "mobile")):
+            lan, wan = f"10.{number}.0", f"192.0.{number}"
+            lab.link(
+                f"access {number}",
+                Ending("a", f"eth{number}", (f"{lan}.2/24",), (f"{lan}.1",), metric=number),
+                Ending(router, "lan0", (f"{lan}.1/24",)),
+                cable=True,
+            )
+            lab.link(
+                f"core {number}",
+                Ending(router, "wan0", (f"{wan}.1/24",), (f"{wan}.2",)),
+                Ending("b", f"eth{number}", (f"{wan}.2/24",)),
+                cable=True,
+            )
+        lab.nat("home", Nat("full-cone"))
+        lab.nat("mobile", Nat("symmetric"))
+        assert wrong(selfcheck.check_nat(lab, "home") + selfcheck.check_nat(lab, "mobile")) == []
 
 
 def wrong(findings: list[selfcheck.Finding]) -> list[selfcheck.Finding]:

@@ -133,12 +133,12 @@ class Reflector:
             self._waiting = [entry for entry in self._waiting if entry[0] > now]
 
 
-def classify(inside: Host, reflector: Reflector, *, source: str = "") -> NatFound:
-    """Measure the NAT between a host and the reflector. Takes about two seconds."""
+def classify(inside: Host, reflector: Reflector, *, source: str = "", device: str = "") -> NatFound:
+    """Measure the NAT between a host, at one of its devices, and the reflector, in about two seconds."""
     with contextlib.ExitStack() as stack:
 
         def fresh() -> socket.socket:
-            return stack.enter_context(datagram_socket(inside, source))
+            return stack.enter_context(datagram_socket(inside, source, device=device))
 
         first = fresh()
         seen = [_mapped(first, reflector, corner) for corner in ((0, 0), (0, 1), (1, 0))]
@@ -156,13 +156,15 @@ def classify(inside: Host, reflector: Reflector, *, source: str = "") -> NatFoun
         )
 
 
-def lifetime(inside: Host, reflector: Reflector, silences: list[float]) -> tuple[float, float | None]:
+def lifetime(
+    inside: Host, reflector: Reflector, silences: list[float], *, device: str = ""
+) -> tuple[float, float | None]:
     """The longest silence that a mapping outlived, 0.0 if none, and the shortest that it did not.
 
     All are tried at once; takes as long as the longest.
     """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(datagram_socket(inside)) for _ in silences]
+        sockets = [stack.enter_context(datagram_socket(inside, device=device)) for _ in silences]
         for each, silence in zip(sockets, silences, strict=True):
             # A mapping that has seen an answer is a mapping in use.
             _ask(each, reflector, (0, 0), (0, 0))

@@ -48,12 +48,17 @@ def in_host(host: Host, make: Callable[[], Made]) -> Made:
     return made[0]
 
 
-def datagram_socket(host: Host, address: str = "", port: int = 0) -> socket.socket:
-    """A bound UDP socket in a host; its family is the address's, IPv4 without one."""
+def datagram_socket(host: Host, address: str = "", port: int = 0, *, device: str = "") -> socket.socket:
+    """A bound UDP socket in a host; its family is the address's, IPv4 without one.
+
+    With a device it takes that uplink, whatever the host's routes prefer.
+    """
 
     def make() -> socket.socket:
         made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        if device:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         made.bind((address, port))
         return made
 

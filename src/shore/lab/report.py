@@ -110,7 +110,7 @@ def page(report: Report) -> str:
 
 def drawing(run: Run, line: Timeline, highest_ms: float) -> str:
     """A timeline as SVG."""
-    right, floor = WIDTH - 8, HEIGHT - BOTTOM
+    right, floor = WIDTH - 24, HEIGHT - BOTTOM
 
     def x(at: float) -> float:
         return LEFT + (right - LEFT) * min(max(at / run.seconds, 0.0), 1.0)
@@ -137,7 +137,7 @@ def drawing(run: Run, line: Timeline, highest_ms: float) -> str:
     path = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in dots)
     parts += [f'<path d="{path}" stroke="#2463ad" stroke-width="2.6" stroke-linecap="round"/>']
     for ms in (0.0, highest_ms / 2, highest_ms):
-        parts += [f'<text x="{LEFT - 6}" y="{y(ms) + 4:.1f}" text-anchor="end">{ms:.3g} ms</text>']
+        parts += [f'<text x="{LEFT - 6}" y="{y(ms) + 4:.1f}" text-anchor="end">{ms:.0f} ms</text>']
     for part in range(6):
         at = run.seconds * part / 5
         parts += [f'<text x="{x(at):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{at:.3g} s</text>']
@@ -151,7 +151,8 @@ def _highest(report: Report) -> float:
     tops = [1.0]
     for run in report.runs:
         for line in run.timelines:
-            answered = sorted(rtt * 1000 for _, rtt in line.pings.sent if rtt is not None)
+            limit = line.pings.usual_rtt() + 0.25
+            answered = sorted(rtt * 1000 for _, rtt in line.pings.sent if rtt is not None and rtt <= limit)
             tops += [answered[int(len(answered) * 0.98)] * 1.2] if answered else []
     return max(tops)
 

@@ -88,7 +88,7 @@ def check_nat(lab: Laboratory, router: str) -> list[Finding]:
         _second_address(lab, outer) as addresses,
         Reflector(lab[outer.host], addresses) as reflector,
     ):
-        found = classify(lab[inner.host], reflector, source=source)
+        found = classify(lab[inner.host], reflector, source=source, device=inner.device)
         if nat.udp_blocked:
             return [Finding(router, "UDP", "blocked", _word(found.reachable), not found.reachable)]
         kind = found.kind()
@@ -97,7 +97,7 @@ def check_nat(lab: Laboratory, router: str) -> list[Finding]:
             right = found.hairpin == nat.hairpin
             findings += [Finding(router, "hairpin", str(nat.hairpin), str(found.hairpin), right)]
         if nat.kind != "none" and lifetime_s <= LONGEST_LIFETIME_S:
-            findings += [_lifetime(router, lifetime_s, lab[inner.host], reflector)]
+            findings += [_lifetime(router, lifetime_s, lab[inner.host], inner.device, reflector)]
     return findings
 
 
@@ -172,9 +172,9 @@ def _share(subject: str, what: str, asked: float, found: float, size: int, *, ru
     return Finding(subject, what, f"{asked:.1%}", f"{found:.1%}", right)
 
 
-def _lifetime(router: str, lifetime_s: int, inner: Host, reflector: Reflector) -> Finding:
+def _lifetime(router: str, lifetime_s: int, inner: Host, device: str, reflector: Reflector) -> Finding:
     silences = [0.4 * lifetime_s, 0.7 * lifetime_s, 1.3 * lifetime_s + 1]
-    outlived, died = lifetime(inner, reflector, silences)
+    outlived, died = lifetime(inner, reflector, silences, device=device)
     right = (outlived, died) == (silences[1], silences[2])
     said = f"more than {outlived:g} s" + (f", less than {died:g} s" if died is not None else "")
     return Finding(router, "lifetime", f"{lifetime_s} s", said, right)

@@ -58,8 +58,8 @@ class Surveyor:
     def __init__(self, hosts: tuple[Host, Host], ends: tuple[Ending, Ending], family: int = 4) -> None:
         """The first end sends. Raises LabFailed where an end has no address of the family."""
         source, target = (_address(end, family) for end in ends)
-        self._sender = datagram_socket(hosts[0], source)
-        self._listener = datagram_socket(hosts[1], target)
+        self._sender = datagram_socket(hosts[0], source, device=ends[0].device)
+        self._listener = datagram_socket(hosts[1], target, device=ends[1].device)
         self._target = self._listener.getsockname()[:2]
         six = family == 6
         level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
