@@ -151,3 +151,54 @@ def test_a_shell_opens_in_a_host_of_a_running_laboratory(plan: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.wait(20)
     assert "192.0.2.2/24" in inside.stdout
+
+
+ORDINARY_USER = (
+    "import os, sys; os.geteuid = lambda: 1000; from shore.lab.__main__ import start; start(sys.argv[1:])"
+)
+
+
+def test_without_root_it_enters_a_user_namespace_by_itself(plan: Path, tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "-Urnm", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this system allows no user namespaces")
+    words = [
+        sys.executable,
+        "-c",
+        ORDINARY_USER,
+        "run",
+        str(plan),
+        "--no-check",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "held: network, p: silence <= 0.8 s" in done.stdout
+
+
+@pytest.mark.slow
+def test_candidates_go_through_the_same_plan_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHORE_LAB_DIR", str(tmp_path))
+    text = (Path(__file__).parents[2] / "examples" / "lab" / "home-nat.toml").read_text()
+    file = tmp_path / "plan.toml"
+    file.write_text(text.replace(', "boringtun-cli"', ""))
+    done = shore_lab("run", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)["runs"]
+    assert [run["candidate"] for run in runs] == ["shore", "wireguard-go"]
+    assert [mark["called"] for mark in runs[0]["marks"]] == ["nat-reboot on home", "end-killed on b"]
+    lost = [sum(1 for _, rtt in run["timelines"][0]["pings"]["sent"] if rtt is None) for run in runs]
+    assert 10 < lost[0] < lost[1]
+
+
+@pytest.mark.slow
+def test_a_tunnel_that_never_comes_up_is_one_sentence(plan: Path) -> None:
+    tunnel = '[[tunnels]]\na = "a"\nb = "b"\nendpoint = "192.0.2.9"\ncandidates = ["wireguard-go"]\n'
+    plan.write_text(PLAN + tunnel)
+    done = shore_lab("run", str(plan), "--no-check")
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("shore lab: wireguard-go at a does not reach 10.8.0.2 at b (kept: ")
+    assert "Traceback" not in done.stderr

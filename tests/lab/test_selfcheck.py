@@ -29,6 +29,7 @@ SLOW = pytest.mark.slow
         pytest.param(Impairment(drop_larger=1300), id="large ones dropped", marks=SLOW),
         pytest.param(Impairment(drop_type=4), id="WireGuard data dropped"),
         pytest.param(Impairment(black_hole=True), id="black hole"),
+        pytest.param(Impairment(flap_up_s=0.6, flap_down_s=0.4), id="flap", marks=SLOW),
     ],
 )
 @pytest.mark.parametrize("family", [4, pytest.param(6, marks=SLOW)])

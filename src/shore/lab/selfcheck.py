@@ -24,6 +24,7 @@ DATAGRAMS, PACE = 1000, 1000.0
 SLACK_MS = 8.0
 FASTEST_MBIT = 100.0
 LONGEST_LIFETIME_S = 10
+LONGEST_FLAP_S, FLAP_PACE = 20.0, 100.0
 STEP = 8
 STRICTNESS: tuple[Kind, ...] = (
     "none",
@@ -143,7 +144,7 @@ def neighbour(lab: Laboratory, host: str, device: str) -> Ending:
 
 def _surveyed(subject: str, surveyor: Surveyor, it: Impairment, device_mtu: int) -> list[Finding]:
     if it.flap_up_s:
-        return []
+        return _flapping(subject, surveyor, it)
     first = ANY_BYTE if it.drop_type != ANY_BYTE else 0
     pace = PACE if it.rate_mbit is None else min(PACE, it.rate_mbit * 1e6 / FRAME / 8 / 2)
     found = surveyor.stream(min(DATAGRAMS, int(pace * 2)), pace, first)
@@ -162,6 +163,17 @@ def _surveyed(subject: str, surveyor: Surveyor, it: Impairment, device_mtu: int)
         right = abs(rate / it.rate_mbit - 1) < 0.1
         findings += [Finding(subject, "rate", f"{it.rate_mbit:g} Mbit/s", f"{rate:.2f} Mbit/s", right)]
     return findings
+
+
+def _flapping(subject: str, surveyor: Surveyor, it: Impairment) -> list[Finding]:
+    """The share of time that a flap is down, over two of its cycles."""
+    cycle = it.flap_up_s + it.flap_down_s
+    if 2 * cycle > LONGEST_FLAP_S:
+        return []
+    found = surveyor.stream(int(2 * cycle * FLAP_PACE), FLAP_PACE)
+    asked = 1 - (1 - it.flap_down_s / cycle) * (1 - it.loss)
+    right = abs(found.lost - asked) <= 0.1
+    return [Finding(subject, "flap", f"{asked:.0%} of the time down", f"{found.lost:.0%}", right)]
 
 
 def _share(subject: str, what: str, asked: float, found: float, size: int, *, runs: float = 1.0) -> Finding:
