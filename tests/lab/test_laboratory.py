@@ -91,6 +91,19 @@ def test_a_replugged_uplink_has_a_new_ifindex_and_works() -> None:
         assert lab["a"].reaches("10.99.1.2")
 
 
+def test_a_wire_carries_jumbo_frames_and_no_more() -> None:
+    with Laboratory() as lab:
+        lab.host("a"), lab.host("b")
+        lab.path("one", "a", "b", mtu=9000)
+
+        def passes(size: int) -> bool:
+            words = f"ping -c 1 -W 1 -M do -s {size - 28} 10.99.1.2"
+            return " 0% packet loss" in lab["a"].run(*words.split(), check=False)
+
+        assert passes(9000)
+        assert not passes(9001)
+
+
 def test_a_wire_carries_300_mbit_of_datagrams_with_a_delay() -> None:
     with Laboratory() as lab:
         one, _ = two_paths(lab)

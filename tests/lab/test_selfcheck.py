@@ -100,6 +100,26 @@ def test_nats_are_measured_where_they_stand_through_impaired_links() -> None:
         assert lan.impairment("a").delay_ms == 200
 
 
+def test_what_a_nat_refuses_is_measured() -> None:
+    with Laboratory("check") as lab:
+        lab.host("a"), lab.router("home"), lab.host("b")
+        lan, inner = (
+            Ending("home", "lan0", ("10.1.0.1/24",)),
+            Ending("a", "eth0", ("10.1.0.2/24",), ("10.1.0.1",)),
+        )
+        lab.link("lan", inner, lan, cable=True)
+        wan = Ending("home", "wan0", ("192.0.2.1/24",))
+        lab.link("wan", wan, Ending("b", "eth0", ("192.0.2.2/24",)), cable=True)
+        box = lab.nat("home", Nat("port-restricted", policer=200))
+        assert {(each.what, each.right) for each in selfcheck.check_nat(lab, "home")} == {
+            ("NAT kind", True),
+            ("hairpin", True),
+            ("policer", True),
+        }
+        box.change(policer=None, udp_blocked=True)
+        assert [(each.what, each.right) for each in selfcheck.check_nat(lab, "home")] == [("UDP", True)]
+
+
 def test_a_nat_behind_the_second_uplink_is_measured_through_that() -> None:
     with Laboratory("check") as lab:
         lab.host("a"), lab.router("home"), lab.router("mobile"), lab.host("b")

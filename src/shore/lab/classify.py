@@ -30,6 +30,7 @@ from shore.lab.net import Host
 
 PORTS = (40001, 40002)
 ANSWER_S = 0.3
+POLICED_S = 2.0
 TRIES = 3
 _numbers = itertools.count(1)
 Corner = tuple[int, int]
@@ -172,6 +173,19 @@ def lifetime(
         time.sleep(max(silences) + ANSWER_S)
         outlived = [s for each, s in zip(sockets, silences, strict=True) if _pending(each)]
     return max(outlived, default=0.0), min((s for s in silences if s not in outlived), default=None)
+
+
+def passed_rate(
+    inside: Host, outside: Host, target: tuple[str, int], offered: float, *, device: str = ""
+) -> float:
+    """Datagrams a second that arrive of so many that are offered, one way, over two seconds."""
+    with datagram_socket(inside, device=device) as sender, datagram_socket(outside, *target) as listener:
+        began, arrived = time.monotonic(), 0
+        for number in range(int(offered * POLICED_S)):
+            sender.sendto(b"rate", target)
+            arrived += len(list(_arrivals(listener, began + (number + 1) / offered - time.monotonic())))
+        arrived += len(list(_arrivals(listener, ANSWER_S)))
+    return arrived / POLICED_S
 
 
 def _mapped(asker: socket.socket, reflector: Reflector, corner: Corner) -> tuple[str, int] | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shore.lab.classify import Reflector, classify, lifetime
+from shore.lab.classify import Reflector, classify, lifetime, passed_rate
 from shore.lab.impairment import CLEAR, Impairment
 from shore.lab.laboratory import Laboratory
 from shore.lab.link import Ending, Link
@@ -25,6 +25,7 @@ SLACK_MS = 8.0
 FASTEST_MBIT = 100.0
 LONGEST_LIFETIME_S = 10
 LONGEST_FLAP_S, FLAP_PACE = 20.0, 100.0
+POLICED_PORT = 40003
 STEP = 8
 STRICTNESS: tuple[Kind, ...] = (
     "none",
@@ -97,6 +98,13 @@ def check_nat(lab: Laboratory, router: str) -> list[Finding]:
         if nat.translates:
             right = found.hairpin == nat.hairpin
             findings += [Finding(router, "hairpin", str(nat.hairpin), str(found.hairpin), right)]
+        if nat.policer is not None:
+            target = (addresses[0], POLICED_PORT)
+            offered = 4.0 * nat.policer
+            rate = passed_rate(lab[inner.host], lab[outer.host], target, offered, device=inner.device)
+            # A policer's burst of a tenth of a second comes on top.
+            right = 0.85 <= rate / nat.policer <= 1.2
+            findings += [Finding(router, "policer", f"{nat.policer}/s", f"{rate:.0f}/s", right)]
         if nat.kind != "none" and lifetime_s <= LONGEST_LIFETIME_S:
             findings += [_lifetime(router, lifetime_s, lab[inner.host], inner.device, reflector)]
     return findings
