@@ -10,7 +10,7 @@ import pytest
 
 from shore.lab.laboratory import Laboratory
 from shore.lab.leftovers import sweep
-from shore.lab.link import Link
+from shore.lab.link import Ending, Link
 from shore.lab.net import LabFailed
 from shore.lab.pinger import Pinger, Pings
 
@@ -181,6 +181,24 @@ def test_a_cable_does_what_the_kernel_does_exactly_and_refuses_the_rest() -> Non
         assert "100% packet loss" in big
         with pytest.raises(ValueError, match="cannot do `delay_ms`: make it a wire"):
             cable.change(delay_ms=5)
+
+
+def test_a_recorded_cable_keeps_what_passed_before_and_after_it_was_pulled(tmp_path: Path) -> None:
+    with Laboratory() as lab:
+        lab.host("a"), lab.host("b")
+        ends = (Ending("a", "eth0", ("192.0.2.1/24",)), Ending("b", "eth0", ("192.0.2.2/24",)))
+        cable = lab.link("one", *ends, cable=True, record=True)
+        assert lab["a"].reaches("192.0.2.2", pings=2)
+        cable.unplug("b")
+        cable.plug("b")
+        cable.change(toward="b", black_hole=True)
+        assert not lab["a"].reaches("192.0.2.2", within_s=1)
+        cable.dump(tmp_path / "one.pcapng")
+    shown = ["tshark", "-r", str(tmp_path / "one.pcapng"), "-Y", "icmp.type == 8", "-T", "fields"]
+    shown += ["-e", "frame.interface_name"]
+    seen = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.split()
+    # Packet sockets look before the filter of the ingress does.
+    assert (seen.count("a-eth0"), seen.count("b-eth0")) == (3, 3)
 
 
 def test_leftovers_of_a_dead_laboratory_are_removed_by_the_next() -> None:

@@ -5,6 +5,8 @@ messages on the socket FD, one JSON object each, and each is answered; the proce
 so a wire never outlives the laboratory that made it. An unplugged end is a device that is gone: plugged in
 again it has a new ifindex.
 
+Beside a cable the same process only looks: it records what the two devices of others send and receive.
+
 Awake for each frame, a wire with a real-time priority would spend its time on waking up; so when frames come
 in numbers it looks only each 300 µs, and that is how late a frame may then be.
 """
@@ -28,6 +30,7 @@ from shore.lab.inside import enter
 from shore.lab.way import Way
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+ETH_P_ALL, VIEW_BUFFER = 3, 4 << 20
 BATCH = 128
 PAUSE_S = 0.0003
 LARGEST_ORDER = 65536
@@ -43,11 +46,12 @@ class Tap(msgspec.Struct, frozen=True):
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """A wire: way 0 leads from the first end to the second, way 1 back."""
+    """A wire: way 0 leads from the first end to the second, way 1 back; it carries frames, or only looks."""
 
     taps: tuple[Tap, Tap]
     seed: int
     frame_limit: int
+    carries: bool = True
 
 
 class Change(msgspec.Struct, frozen=True, tag=True):
@@ -142,7 +146,8 @@ class Wire:
             for _ in range(BATCH):
                 frame = os.read(device, self._setup.frame_limit)
                 self._recorder.keep(end, frame, time.time_ns())
-                way.admit(frame, time.monotonic())
+                if self._setup.carries:
+                    way.admit(frame, time.monotonic())
         except BlockingIOError:
             pass
         except OSError:
@@ -167,7 +172,8 @@ class Wire:
     def _plug(self, end: int) -> None:
         tap = self._setup.taps[end]
         if self._devices[end] is None:
-            self._devices[end] = open_tap(tap.namespace, tap.device)
+            opened = open_tap if self._setup.carries else open_view
+            self._devices[end] = opened(tap.namespace, tap.device)
 
     def _close(self, end: int) -> None:
         device = self._devices[end]
@@ -186,6 +192,15 @@ def open_tap(namespace: str, device: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_view(namespace: str, device: str) -> int:
+    """A socket that sees every frame of a device. Raises OSError."""
+    enter(namespace)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK) as view:
+        view.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, VIEW_BUFFER)
+        view.bind((device, ETH_P_ALL))
+        return view.detach()
 
 
 def be_punctual() -> None:

@@ -84,14 +84,16 @@ class Laboratory:
         """A new host that forwards."""
         return self.host(name, forwards=True)
 
-    def link(self, name: str, one: Ending, other: Ending, *, cable: bool = False) -> Link:
-        """Join two hosts, by a wire or by a cable."""
+    def link(
+        self, name: str, one: Ending, other: Ending, *, cable: bool = False, record: bool = False
+    ) -> Link:
+        """Join two hosts, by a wire, or by a cable whose frames are recorded if asked."""
         if name in self.links:
             raise LabFailed(f"there are two links named {name}")
         hosts = (self[one.host], self[other.host])
         made: Link
         if cable:
-            made = CableLink(name, hosts, (one, other))
+            made = CableLink(name, hosts, (one, other), record=record)
         else:
             made = WireLink(name, hosts, (one, other), self.seed * 1000 + len(self.links))
         self.links[name] = made

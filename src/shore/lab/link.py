@@ -104,17 +104,19 @@ class _Ways(ABC):
         configure(self._hosts[end], self.ends[end], link_words)
 
 
-class WireLink(_Ways):
-    """A link through a process of its own; see `carrier`."""
+class _Carrier:
+    """The process of a wire, or the one that looks at a cable; see `carrier`."""
 
-    def __init__(self, name: str, hosts: tuple[Host, Host], ends: tuple[Ending, Ending], seed: int) -> None:
-        super().__init__(name, hosts, ends)
+    def __init__(
+        self, name: str, hosts: tuple[Host, Host], ends: tuple[Ending, Ending], seed: int, *, carries: bool
+    ) -> None:
+        self._name = name
         first, second = (
             carrier.Tap(host.namespace, end.device, f"{end.host}-{end.device}")
             for host, end in zip(hosts, ends, strict=True)
         )
         limit = max(end.mtu for end in ends) + 64
-        setup = msgspec.json.encode(carrier.Setup((first, second), seed, limit)).decode()
+        setup = msgspec.json.encode(carrier.Setup((first, second), seed, limit, carries)).decode()
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._orders.settimeout(ANSWER_WITHIN_S)
         with theirs:
@@ -124,6 +126,38 @@ class WireLink(_Ways):
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+    def obey(self, order: carrier.Order) -> carrier.Answer:
+        """Have it do something. Raises LabFailed."""
+        try:
+            self._orders.send(msgspec.json.encode(order))
+            answer = msgspec.json.decode(self._orders.recv(carrier.LARGEST_ORDER), type=carrier.Answer)
+        except (OSError, msgspec.DecodeError) as error:
+            raise LabFailed(f"the wire {self._name} does not answer: {error}") from None
+        if answer.failed:
+            raise LabFailed(f"the wire {self._name}: {answer.failed}")
+        return answer
+
+    def dump(self, path: Path) -> int:
+        """Write the latest frames as pcapng; how many there were."""
+        return self.obey(carrier.Dump(str(path.absolute()))).frames
+
+    def close(self) -> None:
+        """End it."""
+        self._orders.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class WireLink(_Ways):
+    """A link through a process of its own; the devices go when it does."""
+
+    def __init__(self, name: str, hosts: tuple[Host, Host], ends: tuple[Ending, Ending], seed: int) -> None:
+        super().__init__(name, hosts, ends)
+        self._carrier = _Carrier(name, hosts, ends, seed, carries=True)
         try:
             for end in ends:
                 self.plug(end.host)
@@ -133,57 +167,50 @@ class WireLink(_Ways):
 
     def unplug(self, host: str) -> None:
         """The device of one end is gone, and its routes with it."""
-        self._order(carrier.Unplug(self._end(host)))
+        self._carrier.obey(carrier.Unplug(self._end(host)))
 
     def plug(self, host: str) -> None:
         """A new device with the same name, addresses and gateways; its ifindex is new."""
         end = self._end(host)
-        self._order(carrier.Plug(end))
+        self._carrier.obey(carrier.Plug(end))
         self._configure(end, f"txqueuelen {QUEUE_LENGTH}")
 
     def tallies(self) -> tuple[dict[str, int], dict[str, int]]:
         """What became of the packets of each way so far, counted by fate."""
-        return self._order(carrier.AskTally()).tallies
+        return self._carrier.obey(carrier.AskTally()).tallies
 
     def dump(self, path: Path) -> int:
         """Write the latest frames as pcapng; how many there were."""
-        return self._order(carrier.Dump(str(path.absolute()))).frames
+        return self._carrier.dump(path)
 
     def close(self) -> None:
         """End the process; the devices go with it."""
-        self._orders.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._carrier.close()
 
     def _apply(self, way: int, impairment: Impairment) -> None:
-        self._order(carrier.Change(way, impairment))
+        self._carrier.obey(carrier.Change(way, impairment))
         self._impairments[way] = impairment
-
-    def _order(self, order: carrier.Order) -> carrier.Answer:
-        try:
-            self._orders.send(msgspec.json.encode(order))
-            answer = msgspec.json.decode(self._orders.recv(carrier.LARGEST_ORDER), type=carrier.Answer)
-        except (OSError, msgspec.DecodeError) as error:
-            raise LabFailed(f"the wire {self.name} does not answer: {error}") from None
-        if answer.failed:
-            raise LabFailed(f"the wire {self.name}: {answer.failed}")
-        return answer
 
 
 class CableLink(_Ways):
     """A veth pair. A way is filtered where it leads to, on ingress, and its rate limited where it begins."""
 
-    def __init__(self, name: str, hosts: tuple[Host, Host], ends: tuple[Ending, Ending]) -> None:
+    def __init__(
+        self, name: str, hosts: tuple[Host, Host], ends: tuple[Ending, Ending], *, record: bool = False
+    ) -> None:
         super().__init__(name, hosts, ends)
-        self._join()
+        self._carrier = _Carrier(name, hosts, ends, 0, carries=False) if record else None
+        try:
+            self._join()
+        except BaseException:
+            self.close()
+            raise
 
     def unplug(self, host: str) -> None:
         """The device of one end is gone; with a cable the other end's device goes as well."""
         end = self._end(host)
         self._hosts[end].ip(f"link delete {self.ends[end].device}")
+        self._look(carrier.Unplug)
 
     def plug(self, host: str) -> None:
         """A new cable between the two, impaired as before."""
@@ -193,18 +220,26 @@ class CableLink(_Ways):
             self._apply(way, self._impairments[way])
 
     def dump(self, path: Path) -> int:
-        """A cable keeps no frames."""
-        return 0
+        """Write the latest frames as pcapng, if they are recorded; how many there were."""
+        return self._carrier.dump(path) if self._carrier else 0
 
     def close(self) -> None:
         """Remove it."""
+        if self._carrier:
+            self._carrier.close()
         with contextlib.suppress(LabFailed):
-            self.unplug(self.ends[0].host)
+            self._hosts[0].ip(f"link delete {self.ends[0].device}")
 
     def _join(self) -> None:
         join(self._hosts[0], self.ends[0].device, self._hosts[1], self.ends[1].device)
         for end in (0, 1):
             self._configure(end, "gso_max_segs 1")
+        self._look(carrier.Plug)
+
+    def _look(self, order: type[carrier.Plug] | type[carrier.Unplug]) -> None:
+        if self._carrier:
+            for end in (0, 1):
+                self._carrier.obey(order(end))
 
     def _apply(self, way: int, impairment: Impairment) -> None:
         beyond = impairment.needs_a_wire()

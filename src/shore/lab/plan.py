@@ -32,11 +32,12 @@ class RouterPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LinkPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A link; `toward` overrides `impairment` for the way that leads to a host."""
+    """A link; `toward` overrides `impairment` for the way that leads to a host; `record` is for cables."""
 
     name: str
     ends: tuple[Ending, Ending]
     cable: bool = False
+    record: bool = False
     impairment: Impairment = CLEAR
     toward: dict[str, Impairment] = {}
 

@@ -80,7 +80,7 @@ def build(lab: Laboratory, plan: Plan) -> None:
     for name in plan.routers:
         lab.router(name)
     for each in plan.links:
-        link = lab.link(each.name, *each.ends, cable=each.cable)
+        link = lab.link(each.name, *each.ends, cable=each.cable, record=each.record)
         link.set(each.impairment)
         for toward, impairment in each.toward.items():
             link.set(impairment, toward)
