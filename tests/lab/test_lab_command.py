@@ -202,3 +202,23 @@ def test_a_tunnel_that_never_comes_up_is_one_sentence(plan: Path) -> None:
     said = done.stderr.splitlines()[-1]
     assert said.startswith("shore lab: wireguard-go at a does not reach 10.8.0.2 at b (kept: ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_missing_tool_is_named_with_its_package(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(plan.parent))
+    done = shore_lab("run", str(plan))
+    said = "conntrack iproute2 iputils-ping nftables procps util-linux"
+    assert (done.returncode, done.stderr) == (1, f"shore lab: some tools are missing: apt install {said}\n")
+
+
+def test_a_frozen_stock_end_goes_on_afterwards(plan: Path) -> None:
+    tunnel = '[[tunnels]]\na = "a"\nb = "b"\nendpoint = "192.0.2.2"\ncandidates = ["wireguard-go"]\n'
+    freeze = 'at_s = 0.5\ndo = "end-frozen"\nhost = "b"\nfor_s = 0.7\n'
+    text = PLAN.replace('at_s = 0.5\ndo = "black-hole"\nlink = "dsl"\nfor_s = 0.5\n', freeze)
+    expect = 'gap_most_s = 1.2\ncandidates = ["wireguard-go"]\n'
+    plan.write_text(
+        text.replace('to = "192.0.2.2"', 'to = "10.8.0.2"').replace("gap_most_s = 0.8\n", expect) + tunnel
+    )
+    done = shore_lab("run", str(plan), "--no-check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "held: wireguard-go, p: lost >= 8" in done.stdout

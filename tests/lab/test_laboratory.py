@@ -201,6 +201,15 @@ def test_a_recorded_cable_keeps_what_passed_before_and_after_it_was_pulled(tmp_p
     assert (seen.count("a-eth0"), seen.count("b-eth0")) == (3, 3)
 
 
+def test_what_a_repeated_act_raises_comes_to_light() -> None:
+    def act() -> None:
+        raise LabFailed("no more")
+
+    lab = Laboratory()
+    with pytest.raises(LabFailed, match="no more"), lab.every(5, act):
+        time.sleep(0.1)
+
+
 def test_leftovers_of_a_dead_laboratory_are_removed_by_the_next() -> None:
     words = "from shore.lab.laboratory import Laboratory as L; import os, signal\n"
     words += "l = L().__enter__(); l.host('a'); l.host('b'); l.path('p', 'a', 'b'); l['a'].run('true')\n"

@@ -20,7 +20,7 @@ from shore.lab.catalogue import CATALOGUE
 from shore.lab.laboratory import Laboratory
 from shore.lab.net import LabFailed
 from shore.lab.plan import ImpossiblePlan, Plan, parse
-from shore.lab.rights import obtain
+from shore.lab.rights import obtain, require_tools
 from shore.lab.scenario import Report, Run, build, perform, verify
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -159,11 +159,12 @@ def start(words: list[str]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if words[:1] in (["run"], ["check"]) and not {"-h", "--help"} & set(words):
+            require_tools()
             obtain(words)
         main.main(args=words, prog_name="shore lab", standalone_mode=False)
     except click.ClickException as error:
         _fail(error.format_message(), USAGE)
-    except LabFailed as error:
+    except (LabFailed, OSError) as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
         _fail(f"{error}{notes}", FAILED)
     except (KeyboardInterrupt, click.Abort):

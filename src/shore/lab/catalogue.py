@@ -53,6 +53,8 @@ CATALOGUE: dict[str, CatalogueFault] = {
         CatalogueFault(
             "end-killed", "end", "what carries packets dies by SIGKILL; `for_s` later it is started"
         ),
-        CatalogueFault("end-frozen", "end", "what carries packets is stopped by SIGSTOP"),
+        CatalogueFault(
+            "end-frozen", "end", "what carries packets is stopped by SIGSTOP; `for_s` later it goes on"
+        ),
     )
 }

@@ -125,6 +125,11 @@ class StockEnd:
         if self._pid is not None:
             os.kill(self._pid, signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """SIGCONT after `freeze`."""
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGCONT)
+
     def pids(self) -> list[int]:
         """Its processes."""
         return [] if self._pid is None else [self._pid]

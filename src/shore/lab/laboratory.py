@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -63,7 +63,10 @@ class Laboratory:
         try:
             if error is not None and not isinstance(error, KeyboardInterrupt):
                 self.note(f"failed: {error}")
-                error.add_note(f"kept: {self.keep()}")
+                try:
+                    error.add_note(f"kept: {self.keep()}")
+                except OSError as full:
+                    error.add_note(f"nothing could be kept: {full}")
         finally:
             self.remove()
 
@@ -135,13 +138,17 @@ class Laboratory:
 
     @contextmanager
     def every(self, seconds: float, act: Callable[[], None]) -> Iterator[None]:
-        """Do it at once and again each so many seconds, while the block runs."""
+        """Do it at once and again each so many seconds, while the block runs. Raises what it raised."""
         over = threading.Event()
+        failed: list[Exception] = []
 
         def repeat() -> None:
-            act()
-            while not over.wait(seconds):
+            try:
                 act()
+                while not over.wait(seconds):
+                    act()
+            except Exception as error:
+                failed.append(error)
 
         thread = threading.Thread(target=repeat, daemon=True)
         thread.start()
@@ -150,6 +157,8 @@ class Laboratory:
         finally:
             over.set()
             thread.join()
+        if failed:
+            raise failed[0]
 
     def keep(self) -> Path:
         """Write the captures of all wires and the diary; the directory they are in."""
@@ -167,11 +176,12 @@ class Laboratory:
 
     def remove(self) -> None:
         """Delete everything."""
-        for link in self.links.values():
-            link.close()
-        for host in self.hosts.values():
-            host.remove()
-        self.links, self.nats, self.hosts = {}, {}, {}
+        with ExitStack() as each_of:
+            for host in self.hosts.values():
+                each_of.callback(host.remove)
+            for link in self.links.values():
+                each_of.callback(link.close)
+            self.links, self.nats, self.hosts = {}, {}, {}
 
     def _devices(self, host: str) -> int:
         return sum(1 for end in self._ends() if end.host == host)

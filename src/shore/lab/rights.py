@@ -4,17 +4,33 @@ The user namespace has a /run of its own, so the laboratories of two users never
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import NoReturn
 
 from shore.lab.net import LabFailed
 
+TOOLS = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "ping": "iputils-ping",
+    "conntrack": "conntrack",
+    "unshare": "util-linux",
+    "sysctl": "procps",
+}
 INSIDE = "SHORE_LAB_INSIDE"
 PREPARE = (
     "mount -t tmpfs tmpfs /run && mkdir -p /run/netns /run/lock /run/wireguard "
     '&& { [ ! -d /etc/netns ] || mount -t tmpfs tmpfs /etc/netns; } && ip link set lo up && exec "$@"'
 )
+
+
+def require_tools() -> None:
+    """Raises LabFailed, which names what is missing and the command that installs it."""
+    missing = {package for tool, package in TOOLS.items() if shutil.which(tool) is None}
+    if missing:
+        raise LabFailed(f"some tools are missing: apt install {' '.join(sorted(missing))}")
 
 
 def obtain(words: list[str]) -> None:

@@ -265,9 +265,7 @@ def _hit(lab: Laboratory, fault: FaultPlan, ends: dict[str, End]) -> Undo:
     if fault.fault.on == "nat":
         return _hit_nat(lab, fault)
     if fault.fault.on == "end":
-        end = ends[fault.host]
-        (end.kill if fault.do == "end-killed" else end.freeze)()
-        return end.up if isinstance(end, StockEnd) else lambda: None
+        return _hit_end(ends[fault.host], fault)
     link = lab.links[fault.link]
     if fault.do == "unplug":
         link.unplug(fault.host)
@@ -282,6 +280,15 @@ def _hit(lab: Laboratory, fault: FaultPlan, ends: dict[str, End]) -> Undo:
             link.set(was, toward)
 
     return undo
+
+
+def _hit_end(end: End, fault: FaultPlan) -> Undo:
+    """Shore comes back by itself; a stock implementation needs somebody to undo it."""
+    if fault.do == "end-killed":
+        end.kill()
+        return end.up if isinstance(end, StockEnd) else lambda: None
+    end.freeze()
+    return end.thaw if isinstance(end, StockEnd) else lambda: None
 
 
 def impaired(was: Impairment, fault: FaultPlan) -> Impairment:
