@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -213,11 +214,15 @@ def test_what_a_repeated_act_raises_comes_to_light() -> None:
 def test_leftovers_of_a_dead_laboratory_are_removed_by_the_next() -> None:
     words = "from shore.lab.laboratory import Laboratory as L; import os, signal\n"
     words += "l = L().__enter__(); l.host('a'); l.host('b'); l.path('p', 'a', 'b'); l['a'].run('true')\n"
+    words += "from shore.lab.ends import ShoreEnd, sides; ShoreEnd(l['a'], sides(None)[0])\n"
     words += "import subprocess; subprocess.Popen(l['a'].inside('sleep', '60'), stdout=2)\n"
     words += "print(os.getpid(), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     dead = subprocess.run([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True, check=False)
+    files = f"shore-lab-{dead.stdout.strip()}-*"
+    assert len(list(Path(tempfile.gettempdir()).glob(files))) == 1
     removed = sweep()
     assert [name.split("-")[3] for name in removed if name.split("-")[1] == dead.stdout.strip()] == ["a", "b"]
     listed = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     assert f"shore-{dead.stdout.strip()}-" not in listed
+    assert list(Path(tempfile.gettempdir()).glob(files)) == []
     assert sweep() == []

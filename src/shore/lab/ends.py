@@ -174,7 +174,7 @@ class ShoreEnd:
         self.host = host
         self.side = side
         self.name = name
-        self._directory = Path(tempfile.mkdtemp(prefix="shore-lab-"))
+        self._directory = Path(tempfile.mkdtemp(prefix=f"shore-lab-{os.getpid()}-"))
         self.conf = self._directory / f"{name}.conf"
         self.uapi = self._directory / "uapi"
         lines = f"[Interface]\nPrivateKey = {key_text(side.private_key)}\nAddress = {side.address}/24\n"

@@ -1,13 +1,15 @@
 """What laboratories left behind whose process is gone: after a `kill -9` the next one removes it.
 
-The name of a namespace says which process made it: shore-PID-NUMBER-NAME. Wires end by themselves when their
-maker does; the ends of tunnels do not, and are found by their namespace.
+The name of a namespace says which process made it: shore-PID-NUMBER-NAME; so does that of the directory of a
+Shore end, shore-lab-PID-RANDOM. Wires end by themselves when their maker does; the ends of tunnels do not,
+and are found by their namespace.
 """
 
 import contextlib
 import os
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,6 +31,10 @@ def sweep() -> list[str]:
         _, process, number, host = name.split("-")
         device = f"wg{process}{number}{host}"[:15]
         (UAPI / f"{device}.sock").unlink(missing_ok=True)
+    for directory in Path(tempfile.gettempdir()).glob("shore-lab-*-*"):
+        maker = directory.name.split("-")[2]
+        if maker.isdecimal() and identify(int(maker)) is None and directory.stat().st_uid == os.geteuid():
+            shutil.rmtree(directory, ignore_errors=True)
     return gone
 
 
