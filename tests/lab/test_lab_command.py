@@ -108,7 +108,9 @@ def test_the_catalogue_is_listed() -> None:
 
 
 def staying(plan: Path) -> "subprocess.Popen[str]":
-    process = subprocess.Popen([*SHORE, "run", str(plan), "--stay"], stdout=subprocess.PIPE, text=True)
+    """Interrupts are ignored at its start, as a shell has it for what it puts into the background."""
+    words = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *SHORE, "run", str(plan), "--stay"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert "stands with a, b" in process.stdout.readline()
     return process

@@ -156,7 +156,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 def start(words: list[str]) -> None:
     """The whole command, errors told in one sentence."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         if words[:1] in (["run"], ["check"]) and not {"-h", "--help"} & set(words):
             require_tools()
