@@ -19,7 +19,7 @@ import time
 
 import msgspec
 
-from shore.lab.net import Host
+from shore.lab.net import Host, LabFailed
 
 GRACE = 0.25
 LINGER = 1.0
@@ -68,13 +68,17 @@ class Pings(msgspec.Struct, frozen=True):
 
 
 class Pinger:
-    """A pinger in a host; use `stop` to have its word."""
+    """A pinger in a host, at work when this is made; use `stop` to have its word. Raises LabFailed."""
 
     def __init__(self, host: Host, address: str, rate: float = 20.0) -> None:
         self._process = subprocess.Popen(
             host.inside(sys.executable, "-m", "shore.lab.pinger", address, str(rate)),
             stdout=subprocess.PIPE,
         )
+        assert self._process.stdout is not None
+        # Told to end before it listens to that, it would end without a word.
+        if not self._process.stdout.readline():
+            raise LabFailed(f"the pinger in {host.name} did not start")
 
     def end(self) -> None:
         """End it, whatever state it is in."""
@@ -103,15 +107,16 @@ def main() -> int:
     raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     selector = selectors.DefaultSelector()
     selector.register(raw, selectors.EVENT_READ)
+    print(flush=True)
     sent: list[list[float | None]] = []
-    stamps: list[int] = []
+    stamps: list[float] = []
     start = time.monotonic()
     while not stopped:
         due = start + len(sent) / rate
         wait = due - time.monotonic()
         if wait <= 0:
             sent.append([time.monotonic(), None])
-            stamps.append(time.time_ns())
+            stamps.append(time.time())
             with contextlib.suppress(OSError):
                 raw.sendto(_request(len(sent) - 1, six), (address, 0))
         elif selector.select(wait):
@@ -140,22 +145,23 @@ def _request(number: int, six: bool) -> bytes:
     return struct.pack("!BBH", 8, 0, ~total & 0xFFFF) + body
 
 
-def _receive(raw: socket.socket, sent: list[list[float | None]], stamps: list[int], six: bool) -> None:
+def _receive(raw: socket.socket, sent: list[list[float | None]], stamps: list[float], six: bool) -> None:
     packet, control, _, _ = raw.recvmsg(2048, 64)
     reply = packet if six else packet[(packet[0] & 15) * 4 :]
     if len(reply) < 16 or reply[0] != (129 if six else 0):
         return
     identity, _, number = struct.unpack("!HHQ", reply[4:16])
     if identity == os.getpid() & 0xFFFF and number < len(sent) and sent[number][1] is None:
-        sent[number][1] = (_stamp(control) - stamps[number]) / 1e9
+        sent[number][1] = stamp(control) - stamps[number]
 
 
-def _stamp(control: list[tuple[int, int, bytes]]) -> int:
+def stamp(control: list[tuple[int, int, bytes]]) -> float:
+    """When the kernel received it, in Unix time; now, if it does not say."""
     for level, kind, content in control:
         if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
             seconds, nanoseconds = struct.unpack("qq", content[:16])
-            return int(seconds * 1_000_000_000 + nanoseconds)
-    return time.time_ns()
+            return float(seconds + nanoseconds / 1e9)
+    return time.time()
 
 
 if __name__ == "__main__":
