@@ -18,6 +18,7 @@ import msgspec
 from shore.lab.inside import datagram_socket
 from shore.lab.link import Ending, Link
 from shore.lab.net import Host, LabFailed
+from shore.lab.pinger import SO_TIMESTAMPNS, stamp
 
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 IP_RECVERR, IPV6_RECVERR = 11, 25
@@ -65,6 +66,8 @@ class Surveyor:
         level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
         self._sender.setsockopt(level, IPV6_MTU_DISCOVER if six else IP_MTU_DISCOVER, PMTUDISC_PROBE)
         self._sender.setsockopt(level, IPV6_RECVERR if six else IP_RECVERR, 1)
+        # Stamped by the kernel: a surveyor that waits for a CPU is no slow link.
+        self._listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._headers = HEADERS[self._sender.family]
         self._listener.setblocking(False)
 
@@ -82,7 +85,9 @@ class Surveyor:
             while (left := due - time.monotonic()) > 0:
                 if select.select([self._listener], [], [], left)[0]:
                     self._collect(arrived)
-            self._send(bytes([first]) + NUMBER.pack(number, time.monotonic()) * COPIES + bytes(FILL))
+            # Sent late, the next ones are as well: in a burst they would queue for a rate.
+            began += max(0.0, time.monotonic() - due - 1 / rate)
+            self._send(bytes([first]) + NUMBER.pack(number, time.time()) * COPIES + bytes(FILL))
         last = time.monotonic()
         while time.monotonic() < last + LIMIT_S:
             if not select.select([self._listener], [], [], SETTLE_S + _spread(arrived))[0]:
@@ -126,12 +131,12 @@ class Surveyor:
     def _collect(self, arrived: list[tuple[int, float, bool]]) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                datagram = self._listener.recv(2048)
+                datagram, control, _, _ = self._listener.recvmsg(2048, 64)
                 copies = [datagram[1 + n * NUMBER.size :][: NUMBER.size] for n in range(COPIES)]
                 voted = max(copies, key=copies.count)
                 number, sent = NUMBER.unpack(voted)
                 intact = copies.count(voted) == COPIES and not any(datagram[1 + NUMBER.size * COPIES :])
-                arrived.append((number, time.monotonic() - sent, intact))
+                arrived.append((number, stamp(control) - sent, intact))
 
     def _error_queue(self) -> int | None:
         """The MTU that a router told us, if one did."""
