@@ -123,3 +123,29 @@ def test_a_metered_path_is_never_better() -> None:
     traffic.loss[A] = 0.3
     traffic.run(60, 200)
     assert traffic.verdicts == []
+
+
+def test_a_lossy_path_is_left_for_one_by_another_interface() -> None:
+    judge = PathJudge()
+    six = (3, "[2001:db8::1]:1")
+    uplinks = {A: "eth0", six: "eth0", B: "eth1"}
+    verdict = None
+    for second in range(1, 10):
+        paths = tuple(
+            PathCounters(
+                id=None,
+                kind="direct",
+                socket=place[0],
+                remote=place[1],
+                primary=place == A,
+                state="live",
+                rtt_ms=rtt,
+                jitter_ms=1.0,
+                data_sent=200 * second if place == A else 0,
+                data_arrived=180 * second if place == A else 0,
+            )
+            for place, rtt in ((A, 20.0), (six, 20.0), (B, 30.0))
+        )
+        verdict = verdict or judge.judge(paths, set(), float(second), uplinks)
+    assert verdict is not None
+    assert verdict.best.remote == B[1]

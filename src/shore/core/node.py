@@ -307,7 +307,12 @@ class Node:
                 continue
             peer.acquainted = entry.probed
             costly = {(path.socket, path.remote) for path in entry.paths if path.socket in metered}
-            verdict = peer.judge.judge(entry.paths, costly, now) if entry.probed else None
+            uplinks = {
+                (path.socket, path.remote): name
+                for path in entry.paths
+                if (name := self.underlay.uplink_of(path)) is not None
+            }
+            verdict = peer.judge.judge(entry.paths, costly, now, uplinks) if entry.probed else None
             if verdict is not None:
                 peer.moved_to((verdict.best.socket, verdict.best.remote))
                 self._announce(f"path {verdict.best.remote} preferred", reason(verdict), entry.public_key)

@@ -7,12 +7,14 @@ five says nothing yet, twenty of four hundred do.
 
 The path in use is left only for one that is cheaper by a margin of 10 ms and an eighth, and that stayed so
 for a while: a second where loss or a jump in delay drives us away, ten where the other is merely better.
+Loss is mostly a link's, so a lossy path is left for one by another interface, if there is one.
 Fast to leave, slow to return: a path left for loss keeps the cost it had for a minute, twice as long each
 time, ten minutes at most; nobody measures loss on a path without traffic. A path that died is the reflex's
 business: the data plane has left it before we hear of it, and holds it until it has proved itself.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from math import sqrt
 
 from shore.core import timers
@@ -32,6 +34,7 @@ ENOUGH_LONG = 200
 CONFIDENCE = 1.96
 
 Place = tuple[int, str]
+NO_UPLINKS: Mapping[Place, str] = {}
 
 
 class PathJudge:
@@ -44,8 +47,17 @@ class PathJudge:
         self._rival_since = 0.0
         self.chosen: Place | None = None
 
-    def judge(self, paths: tuple[PathCounters, ...], metered: set[Place], now: float) -> Verdict | None:
-        """Take fresh counters. Returns a verdict when the path in use should be another one."""
+    def judge(
+        self,
+        paths: tuple[PathCounters, ...],
+        metered: set[Place],
+        now: float,
+        uplinks: Mapping[Place, str] = NO_UPLINKS,
+    ) -> Verdict | None:
+        """Take fresh counters. Returns a verdict when the path in use should be another one.
+
+        `uplinks` says which interface a path leaves by, where that is known.
+        """
         scores = self.scores(paths, metered, now)
         current = next((score for score in scores if score.primary), None)
         usable = [score for score in scores if score.usable]
@@ -55,6 +67,9 @@ class PathJudge:
             # A reflex moved: its choice is ours until there is evidence against it.
             self.chosen = (current.socket, current.remote)
             self._rival = None
+        lossy = current.loss > LOSS_FREE
+        if lossy:
+            usable = _elsewhere(usable, current, uplinks)
         best = min(usable, key=lambda score: score.cost_ms)
         margin = MARGIN_MS + current.cost_ms * MARGIN_SHARE
         if best.primary or best.cost_ms + margin > current.cost_ms:
@@ -63,7 +78,6 @@ class PathJudge:
         place = (best.socket, best.remote)
         if place != self._rival:
             self._rival, self._rival_since = place, now
-        lossy = current.loss > LOSS_FREE
         bad = lossy or current.cost_ms > best.cost_ms + timers.SLOWER_BY_MS
         dwell = timers.DWELL_BAD if bad else timers.DWELL_BETTER
         if now - self._rival_since < dwell:
@@ -110,6 +124,17 @@ def reason(verdict: Verdict) -> str:
         "better": f"{current.remote} is worse",
     }
     return f"{words[verdict.why]} (costs {current.cost_ms:.0f} ms, this one {best.cost_ms:.0f} ms)"
+
+
+def _elsewhere(usable: list[PathScore], current: PathScore, uplinks: Mapping[Place, str]) -> list[PathScore]:
+    """Those that do not leave by the same interface, if there are any, and the current one."""
+    here = uplinks.get((current.socket, current.remote))
+    others = [
+        score
+        for score in usable
+        if not score.primary and (here is None or uplinks.get((score.socket, score.remote)) != here)
+    ]
+    return [*others, current] if others else usable
 
 
 class _Left:

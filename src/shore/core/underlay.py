@@ -11,7 +11,7 @@ from shore.core.events import SocketsOpened
 from shore.core.sockets import Sockets, metered
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate
-from shore.model.facts import PeerCounters
+from shore.model.facts import PathCounters, PeerCounters
 from shore.model.links import Link
 
 
@@ -68,6 +68,14 @@ class Underlay:
     def candidates(self, counters: tuple[PeerCounters, ...]) -> tuple[Candidate, ...]:
         """Where Shore peers may find us."""
         return own_candidates(self.links or (), self.port, counters)
+
+    def uplink_of(self, path: PathCounters) -> str | None:
+        """The interface that a path leaves by: its socket's, else that of the address seen by the peer."""
+        bound = self.sockets.uplink_of(path.socket)
+        if bound is not None or path.observed is None:
+            return bound
+        seen = path.observed.rpartition(":")[0].strip("[]")
+        return next((link.name for link in self.links or () if seen in link.addresses), None)
 
     def metered(self, config: TunnelConfig) -> set[int]:
         """Sockets of uplinks that cost money."""
