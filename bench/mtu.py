@@ -16,7 +16,7 @@ from shore.lab.transfer import transfer
 
 A, B = "10.8.0.1", "10.8.0.2"
 MIB = 1 << 20
-LADDER = (576, 1124, 1280, 1340, 1400, 1420, 1460, 1492, 1500)
+LADDER = (576, 1124, 1280, 1340, 1400, 1420, 1460, 1492, 1500, 9000)
 LADDER_V6 = (1280, 1340, 1400, 1492, 1500)
 FOREIGN = (1280, 1340, 1400, 1492)
 SHORE, STOCK = "shore", "wireguard-go"

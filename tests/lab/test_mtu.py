@@ -59,6 +59,14 @@ def test_a_mebibyte_always_completes_and_the_mtu_is_found(mtu: int, icmp: bool) 
         assert mtu - 16 <= (made.path_mtu() or 0) <= mtu, made.a.log()
 
 
+def test_jumbo_frames_are_found_and_used() -> None:
+    with pair(9000, icmp=False) as made:
+        until(lambda: (made.path_mtu() or 0) >= 8984, 8)
+        done = transfer(made.lab["b"], made.lab["a"], B, MIB, 20)
+        assert done.bytes == MIB
+        assert made.lab["a"].run("ping", "-c1", "-W2", "-M", "do", "-s", "8880", B)
+
+
 def test_an_outer_path_of_ipv6() -> None:
     with pair(1380, icmp=False, family=6) as made:
         done = transfer(made.lab["a"], made.lab["b"], A, MIB, 20)

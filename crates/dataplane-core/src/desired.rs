@@ -24,7 +24,7 @@ pub struct DesiredState {
 pub struct Interface {
     /// Absent until somebody configures a key (`shore-wg`): then nothing is sent or accepted.
     pub private_key: Option<ByteArray<32>>,
-    /// The TUN's MTU in bytes, the bound of padding.
+    /// The longest packet, in bytes, on a path of which nothing was proved.
     pub mtu: u16,
     /// False switches the reflexes' segmentation offloads off (a debugging aid).
     pub offload: bool,

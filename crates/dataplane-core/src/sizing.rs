@@ -115,9 +115,7 @@ impl Peer {
     /// The longest packet that fits into one datagram to there, as far as it is known.
     pub fn inner_mtu(&self, to: Destination, interface: u16) -> u16 {
         let path_mtu = self.paths.mtu_of(to);
-        path_mtu.map_or(interface, |mtu| {
-            interface.min(inner_mtu(mtu, to.remote.is_ipv6()))
-        })
+        path_mtu.map_or(interface, |mtu| inner_mtu(mtu, to.remote.is_ipv6()))
     }
 
     fn sized_probe(&mut self, size: usize, token: u64, now: Moment) -> Option<Vec<u8>> {

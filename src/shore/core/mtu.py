@@ -8,6 +8,7 @@ from shore.core.actions import Action, Announce, Measure
 from shore.core.candidates import Place
 from shore.core.peer import PeerRecord
 from shore.core.pmtud import MtuAction, SendProbe
+from shore.core.reconcile import assumed_mtu, mtu_of
 from shore.core.sizes import ends_of
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
@@ -20,9 +21,11 @@ class Mtus:
     def __init__(self, peers: dict[bytes, PeerRecord], underlay: Underlay) -> None:
         self._peers = peers
         self._underlay = underlay
+        self._owners: int | None = None
 
     def known(self, config: TunnelConfig, peer: PeerRecord, place: Place, now: float) -> list[Action]:
         """A peer has answered from a place for the first time, or again."""
+        peer.primary = place
         ends = None if peer.acquainted else ends_of(config.addresses, peer.config)
         peer.sizes.use_ends(ends)
         if not peer.acquainted and ends is None:
@@ -30,9 +33,13 @@ class Mtus:
         return self._do(peer.config.public_key, peer.sizes.watch({place: self._ceiling(place)}, now))
 
     def counted(self, entry: PeerCounters, now: float) -> list[Action]:
-        """Fresh counters of a Shore peer: which paths live, and what arrived."""
+        """Fresh counters of a peer: where it is; of a Shore peer, which paths live and what arrived."""
         peer = self._peers.get(entry.public_key)
-        if peer is None or not entry.probed:
+        if peer is None:
+            return []
+        if entry.socket is not None and entry.endpoint is not None:
+            peer.primary = (entry.socket, entry.endpoint)
+        if not entry.probed:
             return []
         alive = {
             (path.socket, path.remote): self._ceiling((path.socket, path.remote))
@@ -61,11 +68,27 @@ class Mtus:
         deadlines = [peer.sizes.deadline() for peer in self._peers.values()]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
+    def device_changed(self, config: TunnelConfig | None, mtu: int) -> None:
+        """The device has another MTU. Ours follows from the paths; an owner's is a cap."""
+        self._owners = None if config is not None and config.host_managed else mtu
+
+    def device(self, config: TunnelConfig) -> int:
+        """The TUN's MTU."""
+        return self._owners or mtu_of(config, self.routes())
+
+    def assumed(self, config: TunnelConfig) -> int:
+        """The longest packet on a path of which nothing is proved."""
+        return self._owners or assumed_mtu(config)
+
+    def cap(self, config: TunnelConfig) -> int | None:
+        """The longest packet that may be sent on any path."""
+        return self._owners or config.mtu
+
     def routes(self) -> dict[bytes, int]:
         """The longest packet to each peer whose path is known, for its routes."""
         found = {}
         for key, peer in self._peers.items():
-            inner = None if peer.roamed is None else peer.sizes.inner_mtu(peer.roamed)
+            inner = None if peer.primary is None else peer.sizes.inner_mtu(peer.primary)
             if inner is not None:
                 found[key] = inner
         return found

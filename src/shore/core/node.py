@@ -56,7 +56,7 @@ from shore.core.mtu import Mtus
 from shore.core.names import Names
 from shore.core.peer import PeerRecord
 from shore.core.plane import PlaneWatch
-from shore.core.reconcile import fwmark_of, host_plan, mtu_of
+from shore.core.reconcile import fwmark_of, host_plan
 from shore.core.recovery import NodeLadder, Rung
 from shore.core.score import reason
 from shore.core.stamps import Stamps
@@ -97,11 +97,10 @@ class Node:
         self.counters_at = float("-inf")
         self._names = Names()
         self.underlay = Underlay()
-        self._mtus = Mtus(self.peers, self.underlay)
+        self.mtus = Mtus(self.peers, self.underlay)
         self._pushed: DesiredState | None = None
         self.plan: HostPlan | None = None
         self._planned: HostPlan | None = None
-        self._mtu: int | None = None
         self._seen = 0
         self._ladder = NodeLadder()
         self._actions: list[Action] = []
@@ -121,7 +120,7 @@ class Node:
 
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
-        waits = [self._names.deadline(), self.plane.deadline(), self._mtus.deadline()]
+        waits = [self._names.deadline(), self.plane.deadline(), self.mtus.deadline()]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def desired(self) -> DesiredState | None:
@@ -129,17 +128,18 @@ class Node:
         if self.config is None or not self.underlay.sockets.unbound:
             return None
         own, costly = self.underlay.candidates(self.counters), self.underlay.metered(self.config)
+        cap = self.mtus.cap(self.config)
         extras = [peer.extra for peer in self.peers.values() if peer.extra is not None]
         return DesiredState(
             interface=Interface(
                 self.config.private_key,
-                self._mtu or mtu_of(self.config),
+                self.mtus.assumed(self.config),
                 self.config.offload,
                 self.config.probing,
             ),
             sockets=(*self.underlay.sockets.all(), *extras),
             peers=tuple(
-                peer.desired(self.underlay.sockets, self._names.addresses, own, costly)
+                peer.desired(self.underlay.sockets, self._names.addresses, own, costly, cap)
                 for peer in self.peers.values()
                 if self.config.private_key is not None
             ),
@@ -195,11 +195,11 @@ class Node:
             case RenewAsked():
                 self._renew(event.public_key, "asked for")
             case DeviceMtuChanged():
-                self._mtu = event.mtu
+                self.mtus.device_changed(self.config, event.mtu)
             case DeviceGone():
                 self._do(GoDown(f"{event.what} was deleted"))
             case Woke():
-                self._actions += self._mtus.wake(now)
+                self._actions += self.mtus.wake(now)
 
     # Configuration, sockets and the plane.
 
@@ -316,7 +316,7 @@ class Node:
             if verdict is not None:
                 peer.moved_to((verdict.best.socket, verdict.best.remote))
                 self._announce(f"path {verdict.best.remote} preferred", reason(verdict), entry.public_key)
-            self._actions += self._mtus.counted(entry, now)
+            self._actions += self.mtus.counted(entry, now)
 
     def _learn(self, fact: Fact, now: float) -> None:
         peer = self.peers.get(getattr(fact, "public_key", None) or b"")
@@ -334,7 +334,7 @@ class Node:
             case Candidates() if peer is not None:
                 peer.told = fact.candidates
             case Measured():
-                self._actions += self._mtus.measured(fact, now)
+                self._actions += self.mtus.measured(fact, now)
             case Unanswered() if peer is not None:
                 self._climb(peer, fact, now)
             case Losing():
@@ -384,7 +384,7 @@ class Node:
     def _measure(self, peer: PeerRecord, now: float) -> None:
         place = peer.place(self.underlay.sockets, self._names.addresses)
         if place is not None and self.config is not None:
-            self._actions += self._mtus.known(self.config, peer, place, now)
+            self._actions += self.mtus.known(self.config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
         if not self.underlay.moved(links):
@@ -395,7 +395,7 @@ class Node:
             self._planned = None
         if self.underlay.leads_on():
             self._renew_all("the underlay changed")
-            self._actions += self._mtus.disturbed(now)
+            self._actions += self.mtus.disturbed(now)
 
     def _resolved(self, event: NameResolved, now: float) -> None:
         if not self._names.resolved(event.host, event.addresses, now):
@@ -434,7 +434,7 @@ class Node:
             self._pushed = desired
             self._do(Push(desired, self._seen))
         if self.config is not None and self.config.host_managed:
-            self.plan = host_plan(self.config, self._mtus.routes())
+            self.plan = host_plan(self.config, self.mtus.routes())
         if self.plan is not None and self.plan != self._planned:
             self._planned = self.plan
             self._do(ApplyHost(self.plan))

@@ -42,6 +42,8 @@ class PeerRecord:
         self.had_session = False
         self.last_session: float | None = None
         self.roamed: tuple[int, str] | None = None
+        # Where its packets go now, as the plane says.
+        self.primary: tuple[int, str] | None = None
         self.extra: Socket | None = None
         self.silent_s = 0.0
         self.rung = 0
@@ -83,10 +85,11 @@ class PeerRecord:
         addresses: Callable[[str], tuple[str, ...]],
         own: tuple[Candidate, ...] = (),
         metered: Container[int] = (),
+        cap: int | None = None,
     ) -> Peer:
         """Its part of the desired state; `own` is told to it if it is a Shore node.
 
-        `metered` are the ids of sockets that cost money.
+        `metered` are the ids of sockets that cost money; `cap` is the longest packet that may be sent.
         """
         keepalive_s, _ = self.keepalive()
         return Peer(
@@ -97,7 +100,7 @@ class PeerRecord:
             wanted=bool(self.config.endpoints) or keepalive_s > 0,
             renew=self.renew,
             lanes=(Lane(0),),
-            paths=self._paths(sockets, addresses, own, metered),
+            paths=self._paths(sockets, addresses, own, metered, cap),
             redundancy=self.config.redundancy,
             candidates=own if self.acquainted else (),
         )
@@ -106,12 +109,12 @@ class PeerRecord:
         """Where its packets go now, as far as we know."""
         if self.roamed is not None:
             return self.roamed
-        paths = self._paths(sockets, addresses, (), ())
+        paths = self._paths(sockets, addresses)
         return (paths[0].socket, paths[0].remote) if paths else None
 
     def moved_to(self, place: Place) -> None:
         """The primary path is this one now."""
-        self.roamed = place
+        self.roamed = self.primary = place
         self.learned(place)
 
     def learned(self, place: Place) -> None:
@@ -160,8 +163,9 @@ class PeerRecord:
         self,
         sockets: Sockets,
         addresses: Callable[[str], tuple[str, ...]],
-        own: tuple[Candidate, ...],
-        metered: Container[int],
+        own: tuple[Candidate, ...] = (),
+        metered: Container[int] = (),
+        cap: int | None = None,
     ) -> tuple[Path, ...]:
         remotes = [
             endpoint(address, configured.port)
@@ -187,7 +191,12 @@ class PeerRecord:
         unique = tuple(dict.fromkeys(found))
         return tuple(
             Path(
-                self._path_id(place), "direct", place[0], place[1], place[0] in metered, self.sizes.mtu(place)
+                self._path_id(place),
+                "direct",
+                place[0],
+                place[1],
+                place[0] in metered,
+                self.sizes.mtu(place, cap),
             )
             for place in unique
         )

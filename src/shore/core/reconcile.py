@@ -8,14 +8,21 @@ from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan, Route
 
 DEFAULT_MTU = 1420
 LEAST_MTU = 1280
+MOST_MTU = 65535
 FULL_TUNNEL_TABLE = 51820
 
 
-def mtu_of(config: TunnelConfig) -> int:
-    """The TUN's MTU: what the file says, else WireGuard's usual 1420; never too small for IPv6.
+def mtu_of(config: TunnelConfig, inner: Mapping[bytes, int]) -> int:
+    """The TUN's MTU: what the file says, else WireGuard's usual 1420, or more where a path was proved to
+    carry more; never too small for IPv6.
 
     A smaller MTU of the file caps the routes instead.
     """
+    return max(config.mtu or max(DEFAULT_MTU, *inner.values(), 0), LEAST_MTU)
+
+
+def assumed_mtu(config: TunnelConfig) -> int:
+    """The longest packet on a path of which nothing is proved."""
     return max(config.mtu or DEFAULT_MTU, LEAST_MTU)
 
 
@@ -32,7 +39,7 @@ def host_plan(config: TunnelConfig, inner: Mapping[bytes, int]) -> HostPlan:
     families = _full_families(config)
     connected = [_network(address) for address in config.addresses if not _is_host(address)]
     allowed = [
-        (prefix, _route_mtu(prefix, min(mtu, inner.get(peer.public_key, mtu))))
+        (prefix, _route_mtu(prefix, min(config.mtu or MOST_MTU, inner.get(peer.public_key, mtu))))
         for peer in config.peers
         for prefix in peer.allowed_ips
     ]
@@ -46,7 +53,7 @@ def host_plan(config: TunnelConfig, inner: Mapping[bytes, int]) -> HostPlan:
     return HostPlan(
         device=config.name,
         addresses=config.addresses,
-        mtu=mtu_of(config),
+        mtu=mtu_of(config, inner),
         routes=_one_each(routes),
         full_tunnel=FullTunnel(families, mark, mark, full) if families else None,
         dns_servers=config.dns_servers,

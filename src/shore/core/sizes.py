@@ -39,10 +39,15 @@ class Sizes:
         self._told: dict[Place, int] = {}
         self._ends: Ends | None = None
 
-    def mtu(self, place: Place) -> int | None:
-        """The largest datagram that was proved to get there, IP header included."""
+    def mtu(self, place: Place, cap: int | None = None) -> int | None:
+        """The largest datagram that was proved to get there, IP header included.
+
+        `cap`: no packet in it is to be longer.
+        """
         search = self._searches.get(place)
-        return search.mtu if search is not None and search.proved else None
+        if search is None or not search.proved:
+            return None
+        return search.mtu if cap is None else min(search.mtu, cap + OVERHEAD[family_of(place[1])])
 
     def inner_mtu(self, place: Place) -> int | None:
         """The longest packet that fits into it."""

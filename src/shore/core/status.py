@@ -2,7 +2,7 @@
 
 from shore.core import timers
 from shore.core.node import Node
-from shore.core.reconcile import fwmark_of, mtu_of
+from shore.core.reconcile import fwmark_of
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
 from shore.model.status import PathStatus, PeerStatus, TunnelState, TunnelStatus
@@ -24,7 +24,7 @@ def tunnel_status(
         public_key=key_text(public_key) if public_key else None,
         listen_port=node.listen_port,
         fwmark=fwmark_of(config),
-        mtu=mtu_of(config),
+        mtu=node.mtus.device(config),
         brain_pid=brain_pid,
         dataplane_pid=node.plane.pid,
         dataplane_restarts=node.plane.restarts,

@@ -15,7 +15,7 @@ Redundancy = Literal["off", "auto", "interactive", "always"]
 
 
 class Interface(msgspec.Struct, frozen=True):
-    """The tunnel's own side; `mtu` in bytes."""
+    """The tunnel's own side; `mtu` is the longest packet on a path of which nothing was proved."""
 
     private_key: bytes | None
     mtu: int
