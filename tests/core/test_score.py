@@ -149,3 +149,11 @@ def test_a_lossy_path_is_left_for_one_by_another_interface() -> None:
         verdict = verdict or judge.judge(paths, set(), float(second), uplinks)
     assert verdict is not None
     assert verdict.best.remote == B[1]
+
+
+def test_a_peer_that_counts_anew_is_no_loss() -> None:
+    traffic = Traffic()
+    traffic.run(10, 100)
+    traffic.arrived[A] = 0
+    traffic.run(30, 100)
+    assert not traffic.verdicts

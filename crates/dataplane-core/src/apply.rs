@@ -29,6 +29,7 @@ impl Plane {
         let allowed = AllowedIps::new(claims(&desired, &slots)?)?;
 
         self.outputs.mtu = desired.interface.mtu;
+        self.outputs.commons.peers = desired.peers.len();
         self.allowed = allowed;
         self.last_source = None;
         self.remove_missing(&slots);
@@ -43,7 +44,7 @@ impl Plane {
         self.desired = Some(desired);
         self.by_key = slots;
         for peer in self.peers.iter_mut().flatten() {
-            if let Some(switch) = peer.paths.retain(|socket| sockets.contains(&socket)) {
+            if let Some(switch) = peer.paths.retain(|socket| sockets.contains(&socket), now) {
                 peer.switched(switch, &mut self.outputs, now);
             }
             peer.pump(&mut self.outputs, now);

@@ -13,6 +13,14 @@ pub struct Commons {
     pub epoch: Epoch,
     /// Peers by the indices that they seal to.
     pub indices: HashMap<u32, PeerSlot>,
+    /// How many peers share the budget.
+    pub peers: usize,
+    budget: Bucket,
+}
+
+/// Tokens that come at a rate, up to a number.
+#[derive(Default)]
+pub struct Bucket {
     tokens: f64,
     filled: Moment,
 }
@@ -24,8 +32,8 @@ impl Commons {
             epoch: secrets.bytes(),
             secrets,
             indices: HashMap::new(),
-            tokens: BURST,
-            filled: Moment::default(),
+            peers: 0,
+            budget: Bucket::default(),
         }
     }
 
@@ -40,18 +48,59 @@ impl Commons {
         }
     }
 
-    /// Whether another probe may leave now.
-    pub fn may_probe(&mut self, now: Moment) -> bool {
-        let passed = now.since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + passed * PROBES_PER_SECOND).min(BURST);
-        self.filled = now;
-        let may = self.tokens >= 1.0;
+    /// Whether another probe of a peer may leave now. What a peer sends beyond its own `share` must
+    /// leave half of the budget to the others.
+    pub fn may_probe(&mut self, share: &mut Bucket, now: Moment) -> bool {
+        let fair = PROBES_PER_SECOND / self.peers.max(1) as f64;
+        share.fill(fair, BURST_OF_PEER, now);
+        self.budget.fill(PROBES_PER_SECOND, BURST, now);
+        let spare = if share.tokens >= 1.0 {
+            0.0
+        } else {
+            BURST / 2.0
+        };
+        let may = self.budget.tokens >= spare + 1.0;
         if may {
-            self.tokens -= 1.0;
+            self.budget.tokens -= 1.0;
+            share.tokens = (share.tokens - 1.0).max(0.0);
         }
         may
     }
 }
 
+impl Bucket {
+    fn fill(&mut self, rate: f64, most: f64, now: Moment) {
+        let passed = now.since(self.filled).as_secs_f64();
+        self.tokens = (self.tokens + passed * rate).min(most);
+        self.filled = now;
+    }
+}
+
 const PROBES_PER_SECOND: f64 = 50.0;
 const BURST: f64 = 25.0;
+const BURST_OF_PEER: f64 = 4.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_in_doubt_leaves_the_others_their_share_of_fifty_probes_a_second() {
+        let mut commons = Commons::new([1; 32]);
+        commons.peers = 5;
+        let (mut keen, mut modest) = (Bucket::default(), Bucket::default());
+        let (mut keen_sent, mut modest_sent) = (0, 0);
+        for millis in 60_000..70_000 {
+            let now = Moment::from_millis(millis);
+            keen_sent += u32::from(commons.may_probe(&mut keen, now));
+            if millis % 100 == 0 {
+                modest_sent += u32::from(commons.may_probe(&mut modest, now));
+            }
+        }
+        assert!(modest_sent >= 99, "{modest_sent}");
+        assert!(
+            (450..=550).contains(&(keen_sent + modest_sent)),
+            "{keen_sent}"
+        );
+    }
+}

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::commons::Commons;
+use crate::commons::{Bucket, Commons};
 use crate::desired::Redundancy;
 use crate::engine::Key;
 use crate::facts::{DropReason, Fact};
@@ -33,6 +33,8 @@ pub struct Probing {
     repeat_at: Moment,
     wished: Option<Wish>,
     asked_to_initiate: Moment,
+    /// Its own of the probes that all peers may send.
+    share: Bucket,
     pub switches: u64,
 }
 
@@ -97,7 +99,7 @@ impl Peer {
         };
         self.acquainted(restarted, outputs, now);
         // The source is a candidate like any other until it answers a probe.
-        let _ = self.paths.follow(source, crate::path::Proof::Data, now);
+        self.follow(source, crate::path::Proof::Data, outputs, now);
         self.probe(outputs, now);
         Ok(())
     }
@@ -227,7 +229,9 @@ impl Peer {
         let busy = self.is_busy(now);
         for _ in 0..MOST_AT_ONCE {
             let due = self.paths.deadline_of_probe(busy, now);
-            if due.is_none_or(|due| due > now) || !outputs.commons.may_probe(now) {
+            if due.is_none_or(|due| due > now)
+                || !outputs.commons.may_probe(&mut self.probing.share, now)
+            {
                 return;
             }
             self.probing.transaction = self.probing.transaction.wrapping_add(1);
@@ -252,7 +256,7 @@ impl Peer {
         };
         let overtaken = f64::from(self.rate.per_second()) * self.paths.skew(to).as_secs_f64();
         if overtaken < MOST_OVERTAKEN {
-            if let Some(switch) = self.paths.move_to(to, now) {
+            if let Some(switch) = self.paths.move_to(to) {
                 self.switched(switch, outputs, now);
             }
         } else if self
@@ -287,7 +291,7 @@ impl Peer {
     /// A session came up that we initiated; what was wished can be done.
     pub fn fulfil_wish(&mut self, outputs: &mut Outputs, now: Moment) {
         if let Some(to) = self.probing.take_wish()
-            && let Some(switch) = self.paths.move_to(to, now)
+            && let Some(switch) = self.paths.move_to(to)
         {
             debug_assert_eq!(switch.cause, Cause::Advice);
             self.switched(switch, outputs, now);

@@ -2,7 +2,9 @@
 
 mod wire;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use shore_dataplane_core::desired::{Path, PathKind, Redundancy, Socket, SocketId};
 use shore_dataplane_core::engine::model::public_key;
@@ -357,4 +359,44 @@ fn bulk_that_leaves_a_lossy_path_for_a_slower_one_is_not_overtaken() {
     assert_eq!(wire.counters(0).endpoint, Some(second(2)));
     let too_old = wire.counters(1).drops.get(&DropReason::TooOld).copied();
     assert_eq!(too_old, None);
+}
+
+#[test]
+fn data_never_goes_to_a_place_that_has_not_answered() {
+    let mut wire = two_paths();
+    let victim: SocketAddr = "203.0.113.7:4242".parse().unwrap();
+    wire.change(0, |desired| {
+        desired.peers[0].redundancy = Redundancy::Always;
+        desired.peers[0].paths[1].remote = victim;
+    });
+    let astray = Rc::new(Cell::new(0));
+    let counted = astray.clone();
+    wire.loses = Box::new(move |from, to, bytes, _| {
+        counted.set(counted.get() + usize::from(to == victim && bytes[0] == 4));
+        is_second(from) || is_second(to)
+    });
+    wire.ping_for(0, 1, millis(50), secs(10));
+    assert_eq!(astray.get(), 0);
+}
+
+#[test]
+fn swallowed_data_is_noticed_where_everything_goes_out_twice() {
+    let mut wire = two_paths();
+    for node in [0, 1] {
+        wire.change(node, |desired| {
+            let peer = &mut desired.peers[0];
+            peer.redundancy = Redundancy::Always;
+            let remote = second(if node == 0 { 2 } else { 1 });
+            peer.paths.insert(1, path(3, SOCKET, remote));
+            peer.paths.truncate(3);
+        });
+    }
+    wire.ping_for(0, 1, millis(50), secs(5));
+    // Both the primary path and its copy leave by the first uplink.
+    wire.loses = Box::new(|from, _, bytes, _| bytes[0] == 4 && is_first(from));
+    wire.ping_for(0, 1, millis(50), secs(6));
+    let before = wire.nodes[0].replies.len();
+    let (sent, _) = wire.ping_for(0, 1, millis(50), secs(2));
+    let answered = wire.nodes[0].replies.len() - before;
+    assert!(answered + 3 >= sent, "{answered} of {sent}");
 }

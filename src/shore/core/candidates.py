@@ -48,8 +48,17 @@ def places(
     remotes: list[str],
     open_ids: set[int],
 ) -> tuple[Place, ...]:
-    """Paths of a Shore peer: the places that it spoke from, newest first, then each pair that could work."""
-    known = [place for place in spoken if place[0] in open_ids]
+    """Paths of a Shore peer: the places that it spoke from, newest first, then each pair that could work.
+
+    Where uplinks have sockets of their own the unbound one is none: it leaves by one of them, and two paths
+    that look the same to the peer spoil each other's counts. A place is as good from another socket where its
+    own is gone, and better than a candidate that nobody has proved.
+    """
+    usable = open_ids - {
+        unbound.id for family, unbound in sockets.unbound.items() if unbound not in sockets.of_family(family)
+    }
+    known = [place for place in spoken if place[0] in usable]
+    remotes = [*(remote for number, remote in spoken if number not in usable), *remotes]
     pairs = [(socket.id, remote) for remote in remotes for socket in sockets.of_family(family_of(remote))]
     return tuple(dict.fromkeys([*known, *pairs]))[:MOST_PATHS]
 

@@ -174,11 +174,12 @@ class PeerRecord:
         ]
         extra = () if self.extra is None else (self.extra,)
         open_ids = {socket.id for socket in (*sockets.all(), *extra)}
-        roamed = [self.roamed] if self.roamed is not None and self.roamed[0] in open_ids else []
+        last = [] if self.roamed is None else [self.roamed]
+        roamed = [place for place in last if place[0] in open_ids]
         if self.acquainted:
             ourselves = {candidate.endpoint for candidate in own}
             told = [candidate.endpoint for candidate in self.told if is_told(candidate, ourselves)]
-            found = places(sockets, [*roamed, *self.spoken], [*remotes, *told], open_ids)
+            found = places(sockets, [*last, *self.spoken], [*remotes, *told], open_ids)
         else:
             unbound = sockets.unbound
             found = tuple(roamed) + tuple(

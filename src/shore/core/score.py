@@ -152,7 +152,9 @@ class _Loss:
 
     def take(self, path: PathCounters, now: float) -> float:
         """Take counters; return the share lost, its lower bound."""
-        if self._samples and path.data_sent < self._samples[-1][1]:
+        _, sent, arrived = self._samples[-1] if self._samples else (now, 0, 0)
+        # Counts that fall began anew, here or where the peer was restarted.
+        if path.data_sent < sent or path.data_arrived < arrived:
             self._samples.clear()
         self._samples.append((now, path.data_sent, path.data_arrived))
         while now - self._samples[0][0] > timers.LOSS_LONG:
@@ -173,7 +175,7 @@ class _Loss:
         sent = newest[1] - oldest[1]
         if sent < enough:
             return None
-        lost = max(sent - (newest[2] - oldest[2]), 0)
+        lost = min(max(sent - (newest[2] - oldest[2]), 0), sent)
         return _lower_bound(lost / sent, sent)
 
 

@@ -30,6 +30,8 @@ pub struct Measure {
     received: Ratio,
     delivered: Ratio,
     data_sent: DataCount,
+    /// Data messages that the peer counted, as it said last.
+    pub reported: u32,
     data: VecDeque<DataSample>,
     first: Option<DataSample>,
 }
@@ -145,7 +147,12 @@ impl Measure {
         self.in_a_row = 0;
         let held = Duration::from_micros(u64::from(echo.held_us));
         self.round_trip(now.since(sent.at).saturating_sub(held));
+        if self.delivered.arrived() >= echo.report.probes {
+            // The peer counts anew, or together with another path of ours that looks the same from there.
+            self.delivered = Ratio::default();
+        }
         self.delivered.note(sent.count, echo.report.probes, now);
+        self.reported = echo.report.data;
         let sample = DataSample {
             at: now,
             sent: sent.data_sent,
@@ -154,6 +161,15 @@ impl Measure {
                 large: echo.report.large,
             },
         };
+        // A count that falls is a peer that began anew, or echoes out of order; neither is loss.
+        let gained = |last: &DataSample| sample.arrived.all.wrapping_sub(last.arrived.all);
+        if self
+            .data
+            .back()
+            .is_some_and(|last| gained(last) > u32::MAX / 2)
+        {
+            self.forget_data();
+        }
         self.first.get_or_insert(sample);
         self.data.push_back(sample);
         if self.data.len() > MOST_SAMPLES {
@@ -290,6 +306,10 @@ impl Ratio {
         }
     }
 
+    fn arrived(&self) -> u32 {
+        self.samples.back().map_or(0, |(_, _, arrived)| *arrived)
+    }
+
     fn loss(&self) -> Option<f64> {
         let (_, sent_first, arrived_first) = self.samples.front()?;
         let (_, sent, arrived) = self.samples.back()?;
@@ -386,5 +406,38 @@ mod tests {
             sent.small() >= 90 && arrived.all == 0,
             "{sent:?} {arrived:?}"
         );
+    }
+
+    #[test]
+    fn data_is_counted_anew_when_the_peer_counts_anew() {
+        let mut path = Measure::default();
+        for (n, data) in [(0, 500), (1, 510), (2, 3), (3, 13)] {
+            let probe = path.probe(n, at(u64::from(n) * 100));
+            (0..10).for_each(|_| path.data_sent(false));
+            let report = Report {
+                data,
+                ..Report::default()
+            };
+            path.answered(&echo(&probe, report), at(u64::from(n) * 100 + 10));
+        }
+        let (sent, arrived) = path.data_totals();
+        assert_eq!((sent.all, arrived.all), (10, 10));
+    }
+
+    #[test]
+    fn two_paths_that_look_the_same_to_the_peer_are_no_loss() {
+        let (mut a, mut twin, mut b) = <(Measure, Measure, Measure)>::default();
+        for n in 0..100u64 {
+            let (path, transaction) = if n % 4 == 3 {
+                (&mut twin, 1000 + n as u32)
+            } else {
+                (&mut a, n as u32)
+            };
+            let probe = path.probe(transaction, at(n * 100));
+            let report = b.arrived(&probe, at(n * 100 + 10));
+            assert!(path.answered(&echo(&probe, report), at(n * 100 + 20)));
+        }
+        assert_eq!(a.loss_sent().unwrap_or_default(), 0.0);
+        assert_eq!(twin.loss_sent().unwrap_or_default(), 0.0);
     }
 }

@@ -9,10 +9,11 @@
 //! initiation that left by that very socket. There is one learned path, and it goes with the next advice.
 //!
 //! **A Shore peer**, with whom we have probe keys, is probed on every path (`measure`), and each path has a
-//! state (`health`). Nothing moves on arrival alone: a learned path is a candidate until an echo proves it.
+//! state (`health`). A proved path is not left on arrival alone: a learned one is a candidate until an echo proves it.
 //! What to do follows from the states, here and nowhere else:
 //!
 //! * the primary path is dead, or held: the best live one that was proved since takes over;
+//! * it was never proved: where the peer's data comes from, or what is proved first, takes over;
 //! * it is suspect, or has not been heard of for 5 s: packets are copied to the standby;
 //! * it is live: it stays, unless advice prefers another live one; then that is *wished*, and the peer
 //!   moves there when it can do so without losing packets on their way.
@@ -22,6 +23,7 @@ mod measure;
 mod reflex;
 mod schedule;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub struct Path {
     pub destination: Destination,
     pub metered: bool,
     mtu: Option<u16>,
+    /// In use, and advised no more: the peer moves off it as soon as it can.
+    withdrawn: bool,
     pub measure: Measure,
     pub observed: Option<SocketAddr>,
     health: Health,
@@ -92,6 +96,10 @@ pub struct Paths {
     /// Learned, and not yet told.
     learned: Vec<Source>,
     deaf: bool,
+    /// Data messages sent, copies not counted.
+    offered: u32,
+    /// When the peer's counts of all paths together were asked, what was offered by then, and their sum.
+    taken: VecDeque<(Moment, u32, u32)>,
 }
 
 impl Paths {
@@ -114,6 +122,7 @@ impl Paths {
             path.kind = advised.kind;
             path.metered = advised.metered;
             path.mtu = advised.mtu;
+            path.withdrawn = false;
             self.paths.push(path);
         }
         if self.probed {
@@ -123,22 +132,23 @@ impl Paths {
                 kept == Some(path.destination) || (path.id.is_none() && speaks(path))
             });
             for path in &mut old {
-                path.id = None;
+                path.withdrawn |= path.id.take().is_some();
             }
             self.paths.append(&mut old);
         }
         self.primary = kept.and_then(|kept| self.position(kept)).unwrap_or(0);
     }
 
-    /// Drops paths whose socket is gone. Returns how the primary path moved for it.
-    pub fn retain(&mut self, is_open: impl Fn(SocketId) -> bool) -> Option<Switch> {
+    /// Drops paths whose socket is gone; where that was the primary path, one that has answered takes
+    /// over. Returns how the primary path moved for it.
+    pub fn retain(&mut self, is_open: impl Fn(SocketId) -> bool, now: Moment) -> Option<Switch> {
         let from = self.primary()?;
         self.paths.retain(|path| is_open(path.destination.socket));
         // No place is primary while the best is sought.
         self.primary = self.position(from).unwrap_or(usize::MAX);
         if self.primary == usize::MAX {
-            let proved = self.best(|path| path.health.proof().is_some());
-            self.primary = proved.unwrap_or(0);
+            let heir = self.copies_to(now).and_then(|heir| self.position(heir));
+            self.primary = heir.unwrap_or(0);
         }
         let to = self.primary().filter(|to| *to != from)?;
         Some(Switch::new(from, to, Cause::Gone))
@@ -198,24 +208,32 @@ impl Paths {
         match proof {
             Proof::Data => {
                 self.newest = Some(source);
-                None
+                // A primary path that never answered has no claim to what the peer can be sent elsewhere.
+                let claims = self.paths[self.primary].health.proof().is_some();
+                (place != self.primary && !claims).then(|| self.switch(place, Cause::PeerMoved))
             }
             Proof::Response => {
                 self.paths[place].health.proved(now);
                 let doubted = self.paths[self.primary].health.state(now) != State::Live;
-                (place != self.primary && doubted).then(|| self.switch(place, Cause::Response, now))
+                (place != self.primary && doubted).then(|| self.switch(place, Cause::Response))
             }
         }
     }
 
-    fn switch(&mut self, to: usize, cause: Cause, _now: Moment) -> Switch {
+    fn switch(&mut self, to: usize, cause: Cause) -> Switch {
         let from = std::mem::replace(&mut self.primary, to);
         self.paths[to].measure.forget_data();
-        Switch::new(
+        self.taken.clear();
+        let switch = Switch::new(
             self.paths[from].destination,
             self.paths[to].destination,
             cause,
-        )
+        );
+        if self.paths[from].withdrawn {
+            self.paths.remove(from);
+            self.primary -= usize::from(from < to);
+        }
+        switch
     }
 
     /// The path of a place that the peer speaks from; made, if there is none.
@@ -271,6 +289,7 @@ impl Path {
             destination,
             metered: false,
             mtu: None,
+            withdrawn: false,
             measure: Measure::default(),
             observed: None,
             health: Health::new(now),

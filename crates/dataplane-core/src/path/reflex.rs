@@ -16,7 +16,11 @@ impl Paths {
         let newest = self.newest.and_then(|newest| self.position(newest));
         let fresh = |path: &Path| path.health.proof().is_some_and(|proof| proof >= since);
         match state {
-            State::Live | State::Unproven => None,
+            State::Live => None,
+            State::Unproven => {
+                let live = self.best(|path| path.health.state(now) == State::Live)?;
+                Some(self.switch(live, Cause::PeerMoved))
+            }
             State::Suspect => {
                 // A place that came up since the primary path fell silent; a peer may well send by
                 // another path than we do.
@@ -25,20 +29,29 @@ impl Paths {
                 };
                 let moved = newest
                     .filter(|place| *place != self.primary && took_over(&self.paths[*place]))?;
-                Some(self.switch(moved, Cause::PeerMoved, now))
+                Some(self.switch(moved, Cause::PeerMoved))
             }
             State::Dead | State::Held => {
                 let live = |path: &Path| path.health.state(now) == State::Live && fresh(path);
                 let held = |path: &Path| {
                     state == State::Dead && path.health.state(now) == State::Held && fresh(path)
                 };
-                let to = self.best(live).or_else(|| self.best(held))?;
+                // Data passes at least where the peer's comes from: of two that died before that one is
+                // better, and where probes pass and data does not, it is better than any.
+                let answers =
+                    |place: &usize| live(&self.paths[*place]) || held(&self.paths[*place]);
+                let spoken = newest.filter(|place| *place != self.primary && answers(place));
+                let deaf = spoken.filter(|_| self.deaf);
+                let to = deaf
+                    .or_else(|| self.best(live))
+                    .or(spoken)
+                    .or_else(|| self.best(held))?;
                 let cause = if std::mem::take(&mut self.deaf) {
                     Cause::Deaf
                 } else {
                     Cause::Dead
                 };
-                Some(self.switch(to, cause, now))
+                Some(self.switch(to, cause))
             }
         }
     }
@@ -46,7 +59,8 @@ impl Paths {
     /// The live path that advice prefers to the primary one.
     pub fn wish(&self, now: Moment) -> Option<Destination> {
         let primary = self.paths.get(self.primary)?;
-        if primary.id.is_none() || primary.health.state(now) != State::Live {
+        let learned = primary.id.is_none() && !primary.withdrawn;
+        if learned || primary.health.state(now) != State::Live {
             return None;
         }
         let before = self.paths[..self.primary].iter();
@@ -64,9 +78,9 @@ impl Paths {
             .map_or(Duration::ZERO, |(here, there)| here.abs_diff(there))
     }
 
-    pub fn move_to(&mut self, to: Destination, now: Moment) -> Option<Switch> {
+    pub fn move_to(&mut self, to: Destination) -> Option<Switch> {
         let place = self.position(to).filter(|place| *place != self.primary)?;
-        Some(self.switch(place, Cause::Advice, now))
+        Some(self.switch(place, Cause::Advice))
     }
 
     /// Whether the primary path is in doubt, so that packets go out on the standby as well.
@@ -106,13 +120,20 @@ impl Paths {
             .is_some_and(|place| self.paths[place].metered)
     }
 
-    /// Where copies go.
+    /// Where copies go: never to a place that has not answered, as the peer may have named a victim's.
     pub fn copies_to(&self, now: Moment) -> Option<Destination> {
-        self.standby(now).map(|place| self.paths[place].destination)
+        let others = self.paths.iter().enumerate();
+        let proved =
+            others.filter(|(place, path)| *place != self.primary && path.health.proof().is_some());
+        proved
+            .min_by_key(|(place, path)| (path.metered, path.health.state(now), *place))
+            .map(|(_, path)| path.destination)
     }
 
     /// A data message leaves by the primary path, and a copy perhaps by another.
     pub fn sent_data(&mut self, large: bool, copied: Option<Destination>) {
+        // Large ones may vanish alone: that is the path's MTU, and no reason to leave it.
+        self.offered = self.offered.wrapping_add(u32::from(!large));
         if let Some(path) = self.paths.get_mut(self.primary) {
             path.measure.data_sent(large);
             if copied.is_some() {

@@ -129,18 +129,46 @@ impl Paths {
         let path = &mut self.paths[place];
         path.observed = Some(echo.observed);
         path.health.proved(now);
-        if place == self.primary
-            && path.health.state(now) == State::Live
-            && let Some((sent, arrived)) = path.measure.data_delivered(SECOND, now)
-            // Large ones may vanish alone: that is the path's MTU, and no reason to leave it.
-            && sent.small() >= DEAF_AFTER
-            && arrived.all == 0
-        {
+        if place == self.primary && self.is_deaf(now) {
+            let path = &mut self.paths[place];
             path.health.deaf(now);
             path.measure.forget_data();
             self.deaf = true;
         }
         true
+    }
+
+    /// Whether the primary path answers and data goes astray: its own, or all of it, copies included.
+    fn is_deaf(&mut self, now: Moment) -> bool {
+        let path = &self.paths[self.primary];
+        if !matches!(path.health.state(now), State::Live | State::Held) {
+            return false;
+        }
+        let own = path.measure.data_delivered(SECOND, now);
+        own.is_some_and(|(sent, arrived)| sent.small() >= DEAF_AFTER && arrived.all == 0)
+            || self.is_nothing_taken(now)
+    }
+
+    /// Of two copies the peer counts the one that comes first, so only all counts together tell.
+    fn is_nothing_taken(&mut self, now: Moment) -> bool {
+        let counts = self.paths.iter().map(|path| path.measure.reported);
+        let sum = counts.fold(0, u32::wrapping_add);
+        if self.taken.back().is_some_and(|(.., taken)| *taken != sum) {
+            self.taken.clear();
+        }
+        let mut early = self.taken.iter().rev();
+        let old = early.find(|(at, ..)| now.since(*at) >= SECOND);
+        let offered = self
+            .taken
+            .front()
+            .zip(old)
+            .map_or(0, |(first, old)| old.1.wrapping_sub(first.1));
+        self.taken.push_back((now, self.offered, sum));
+        if self.taken.len() > MOST_TAKEN {
+            // What stands between tells nothing more.
+            self.taken.remove(1);
+        }
+        offered >= DEAF_AFTER
     }
 
     /// Probes that are late by now change what is believed.
@@ -169,3 +197,4 @@ const KEEN_FOR: Duration = Duration::from_secs(1);
 /// Data messages of a second that must all be missing.
 const DEAF_AFTER: u32 = 3;
 const MOST_PROBED: usize = 8;
+const MOST_TAKEN: usize = 64;

@@ -76,6 +76,91 @@ mod probed {
     const A: &str = "192.0.2.1:1";
     const B: &str = "198.51.100.1:1";
 
+    #[test]
+    fn a_socket_that_goes_leaves_the_primary_path_to_one_that_has_answered() {
+        let mut paths = Paths::default();
+        let (unproved, gone, proved) = (place(1, A), place(2, A), place(1, B));
+        paths.advise(&advised(&[unproved, gone, proved]), at(0));
+        paths.begin_probing();
+        paths.paths[1].health.proved(at(1));
+        paths.paths[2].health.proved(at(1));
+        paths.primary = 1;
+        paths.retain(|socket| socket != 2, at(2));
+        assert_eq!(paths.primary(), Some(proved));
+    }
+
+    #[test]
+    fn an_unproved_primary_path_yields_to_where_the_peer_is() {
+        let mut paths = Paths::default();
+        paths.advise(&advised(&[place(1, A)]), at(0));
+        paths.begin_probing();
+        assert!(follow(&mut paths, place(1, B), Proof::Data));
+        assert_eq!(paths.primary(), Some(place(1, B)));
+        assert!(!follow(&mut paths, place(1, B), Proof::Data));
+    }
+
+    #[test]
+    fn an_unproved_primary_path_yields_to_the_first_that_answers() {
+        let mut paths = Paths::default();
+        paths.advise(&advised(&[place(1, A), place(1, B)]), at(0));
+        paths.begin_probing();
+        assert_eq!(paths.decide(at(1)), None);
+        paths.paths[1].health.proved(at(2));
+        assert_eq!(paths.decide(at(2)).unwrap().to, place(1, B));
+    }
+
+    #[test]
+    fn of_paths_that_died_before_the_one_that_brings_data_is_taken() {
+        let mut paths = Paths::default();
+        let (first, second, third) = (place(1, A), place(2, A), place(1, B));
+        paths.advise(&advised(&[first, second, third]), at(0));
+        paths.begin_probing();
+        for path in &mut paths.paths {
+            path.health.proved(at(1));
+            path.health.late(1, at(2));
+            path.health.late(3, at(3));
+        }
+        paths.paths[1].health.proved(at(4));
+        paths.paths[2].health.proved(at(4));
+        follow(&mut paths, third, Proof::Data);
+        assert_eq!(paths.decide(at(5)).unwrap().to, third);
+    }
+
+    #[test]
+    fn a_deaf_path_is_left_for_the_one_that_brings_data() {
+        let mut paths = Paths::default();
+        let (deaf, same, brings) = (place(1, A), place(2, A), place(1, B));
+        paths.advise(&advised(&[deaf, same, brings]), at(0));
+        paths.begin_probing();
+        for path in &mut paths.paths {
+            path.health.proved(at(1));
+        }
+        paths.paths[2].health.late(1, at(2));
+        paths.paths[2].health.late(3, at(3));
+        follow(&mut paths, brings, Proof::Data);
+        paths.paths[0].health.deaf(at(4));
+        paths.deaf = true;
+        paths.paths[1].health.proved(at(5));
+        paths.paths[2].health.proved(at(5));
+        assert_eq!(paths.decide(at(5)).unwrap().to, brings);
+    }
+
+    #[test]
+    fn a_path_that_is_advised_no_more_is_left_once_another_lives() {
+        let mut paths = Paths::default();
+        paths.advise(&advised(&[place(1, A)]), at(0));
+        paths.begin_probing();
+        paths.paths[0].health.proved(at(1));
+        paths.advise(&advised(&[place(2, A), place(3, A)]), at(2));
+        assert_eq!(paths.primary(), Some(place(1, A)));
+        assert_eq!(paths.wish(at(3)), None);
+        paths.paths[1].health.proved(at(4));
+        assert_eq!(paths.wish(at(5)), Some(place(3, A)));
+        paths.move_to(place(3, A)).unwrap();
+        assert_eq!(paths.primary(), Some(place(3, A)));
+        assert_eq!(paths.iter().count(), 2);
+    }
+
     /// Two paths over socket 1, A before B, and which of them answer after 20 ms.
     struct Table {
         paths: Paths,
@@ -193,7 +278,7 @@ mod probed {
         assert_eq!(table.paths.wish(at(table.now)), None);
         table.run(7000, true);
         assert_eq!(table.paths.wish(at(table.now)), Some(place(1, A)));
-        table.paths.move_to(place(1, A), at(table.now)).unwrap();
+        table.paths.move_to(place(1, A)).unwrap();
         assert_eq!(table.remote(), A.parse().unwrap());
     }
 

@@ -25,8 +25,9 @@ pub struct Acquaintance {
     /// Tags of our hellos and of theirs.
     our_tag: Tag,
     their_tag: Tag,
-    /// Our hello that waits for its welcome.
-    greeting: Option<(Share, u32)>,
+    /// Our hellos that wait for a welcome, newest first: one may be on its way when the next leaves.
+    greetings: Vec<(Share, u32)>,
+    greeted_at: Option<Moment>,
     /// When to greet, and how often we did since the last session.
     due: Option<Moment>,
     greeted: usize,
@@ -69,7 +70,8 @@ impl Acquaintance {
             our_tag: hello_key.tag(own),
             their_tag: hello_key.tag(peer),
             hello_key,
-            greeting: None,
+            greetings: Vec::new(),
+            greeted_at: None,
             due: None,
             greeted: 0,
             answered: None,
@@ -91,7 +93,7 @@ impl Acquaintance {
 
     /// Every index by which the peer may name keys that we hold.
     pub fn indices(&self) -> impl Iterator<Item = u32> {
-        let waiting = self.greeting.iter().map(|(_, index)| *index);
+        let waiting = self.greetings.iter().map(|(_, index)| *index);
         let held = self.offered.iter().chain(&self.acquainted);
         waiting.chain(held.map(|set| set.ours))
     }
@@ -104,12 +106,10 @@ impl Acquaintance {
         }
     }
 
-    /// Probes are not answered any more: the peer may have lost our keys.
+    /// Probes are not answered any more: the peer may have lost our keys. To be said while that lasts.
     pub fn doubt(&mut self, now: Moment) {
-        if self.due.is_none() {
-            self.greeted = 0;
-            self.due = Some(now);
-        }
+        let soon = self.greeted_at.map_or(now, |at| at + DOUBT_INTERVAL);
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
     pub fn deadline(&self) -> Option<Moment> {
@@ -130,10 +130,12 @@ impl Acquaintance {
         let wait = GREETINGS.get(self.greeted);
         self.greeted += 1;
         self.due = wait.map(|wait| now + *wait);
+        self.greeted_at = Some(now);
         let share = Share::new(secrets.key(), epoch);
         let nonce = secrets.bytes();
         let greeting = envelope::hello(&self.hello_key, self.our_tag, nonce, &share, index);
-        self.greeting = Some((share, index));
+        self.greetings.insert(0, (share, index));
+        self.greetings.truncate(MOST_GREETINGS);
         Some(greeting)
     }
 
@@ -165,10 +167,11 @@ impl Acquaintance {
 
     /// A welcome to the index of our hello.
     pub fn welcome(&mut self, message: &[u8], now: Moment) -> Option<Heard> {
-        let (share, index) = self.greeting.as_ref()?;
+        let named = envelope::receiver_of(message)?;
+        let (share, index) = self.greetings.iter().find(|(_, index)| *index == named)?;
         let theirs = envelope::open_welcome(&self.hello_key, message, share)?;
         let set = self.set(share, &theirs, *index, true, now)?;
-        self.greeting = None;
+        self.greetings.clear();
         let restarted = self.adopt(set);
         Some(Heard::Acquainted { restarted })
     }
@@ -249,6 +252,7 @@ impl Acquaintance {
         self.epoch = Some(set.epoch);
         self.due = None;
         self.greeted = 0;
+        self.greeted_at = None;
         self.acquainted.insert(0, set);
         self.acquainted.truncate(MOST_ACQUAINTED);
         restarted
@@ -302,6 +306,9 @@ const GREETINGS: [Duration; 4] = [
     Duration::from_secs(4),
     Duration::from_secs(9),
 ];
+/// Between hellos to a peer that we know and that is silent.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(2500);
+const MOST_GREETINGS: usize = 2;
 const ANSWER_INTERVAL: Duration = Duration::from_secs(1);
 const OFFER_FOR: Duration = Duration::from_secs(10);
 const RENEW_AFTER: Duration = Duration::from_secs(3600);
@@ -453,6 +460,37 @@ mod tests {
         assert_eq!(
             a.known.welcome(&*welcome, at(4000)),
             Some(Heard::Acquainted { restarted: true })
+        );
+    }
+
+    #[test]
+    fn a_welcome_that_crosses_with_the_next_hello_is_taken() {
+        let (mut a, mut b) = (end(1, 2), end(2, 1));
+        let hello = a.greets(11, at(0));
+        let Some(Heard::Welcome(welcome)) = b.hears(&hello, 22, at(400)) else {
+            panic!("no welcome");
+        };
+        let next = a.known.greet(12, &mut a.secrets, a.epoch, at(500)).unwrap();
+        assert_eq!(b.hears(&next, 23, at(900)), None);
+        let heard = a.known.welcome(&*welcome, at(800));
+        assert!(matches!(heard, Some(Heard::Acquainted { .. })));
+    }
+
+    #[test]
+    fn a_silent_peer_is_greeted_evenly_and_never_twice_within_its_answer_interval() {
+        let (mut a, mut b) = (end(1, 2), end(2, 1));
+        acquaint(&mut a, &mut b, at(0));
+        let mut greeted = Vec::new();
+        for millis in (10_000..60_000).step_by(10) {
+            a.known.doubt(at(millis));
+            let hello = a.known.greet(9, &mut a.secrets, a.epoch, at(millis));
+            greeted.extend(hello.map(|_| millis));
+        }
+        let waits = greeted.windows(2).map(|pair| pair[1] - pair[0]);
+        let waits: Vec<_> = waits.skip(1).collect();
+        assert!(
+            waits.iter().all(|wait| (1000..=2500).contains(wait)),
+            "{waits:?}"
         );
     }
 

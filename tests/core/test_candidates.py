@@ -1,0 +1,33 @@
+"""Which places of a Shore peer become paths."""
+
+from shore.core.candidates import places
+from shore.core.sockets import Sockets
+from shore.model.desired import Socket
+
+UNBOUND, ETH0, ETH1 = Socket(1, 4), Socket(2, 4, "eth0"), Socket(3, 4, "eth1")
+REMOTE, LEARNED = "192.0.2.1:51820", "192.0.2.1:40000"
+
+
+def test_one_uplink_is_the_unbound_socket_s() -> None:
+    sockets = Sockets()
+    sockets.unbound[4] = UNBOUND
+    assert places(sockets, [(1, LEARNED)], [REMOTE], {1}) == ((1, LEARNED), (1, REMOTE))
+
+
+def test_the_unbound_socket_is_no_path_beside_those_of_uplinks() -> None:
+    sockets = Sockets()
+    sockets.unbound[4] = UNBOUND
+    sockets.uplinks = {("eth0", 2, 4): ETH0, ("eth1", 3, 4): ETH1}
+    spoken = [(1, LEARNED), (3, REMOTE)]
+    assert places(sockets, spoken, [REMOTE], {1, 2, 3}) == (
+        (3, REMOTE),
+        (2, LEARNED),
+        (3, LEARNED),
+        (2, REMOTE),
+    )
+
+
+def test_where_a_peer_was_is_tried_first_when_its_socket_is_gone() -> None:
+    sockets = Sockets()
+    sockets.unbound[4] = UNBOUND
+    assert places(sockets, [(3, LEARNED)], [REMOTE], {1}) == ((1, LEARNED), (1, REMOTE))
