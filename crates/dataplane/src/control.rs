@@ -421,7 +421,9 @@ mod tests {
     use crate::command::channel;
     use proptest::prelude::*;
     use serde_bytes::ByteArray;
-    use shore_dataplane_core::desired::{Interface, Lane, Path, PathKind, Peer, Socket};
+    use shore_dataplane_core::desired::{
+        Interface, Lane, Path, PathKind, Peer, Redundancy, Socket,
+    };
     use std::os::unix::net::UnixListener;
 
     fn decodes(body: &[u8]) -> bool {
@@ -451,17 +453,21 @@ mod tests {
             wanted: true,
             renew: 3,
             lanes: vec![Lane { id: 0 }],
+            redundancy: Redundancy::Auto,
+            candidates: Vec::new(),
             paths: vec![Path {
                 id: 1,
                 kind: PathKind::Direct,
                 socket: 1,
                 remote: "192.0.2.1:51820".parse().unwrap(),
+                metered: false,
             }],
         };
         let interface = Interface {
             private_key: Some(ByteArray::new([2; 32])),
             mtu: 1420,
             offload: true,
+            probing: true,
         };
         frames::encode(&Desired {
             r#type: "desired",
