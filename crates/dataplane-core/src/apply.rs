@@ -213,6 +213,17 @@ fn check_paths(desired: &DesiredState) -> Result<(), String> {
             ));
         }
     }
+    for trial in desired.peers.iter().flat_map(|peer| &peer.trials) {
+        let fits = |socket: &&desired::Socket| {
+            socket.id == trial.socket && (socket.family == 4) == trial.remote.is_ipv4()
+        };
+        desired.sockets.iter().find(fits).ok_or_else(|| {
+            format!(
+                "trial {} has no socket that leads to {}",
+                trial.number, trial.remote
+            )
+        })?;
+    }
     Ok(())
 }
 

@@ -64,6 +64,9 @@ pub struct Peer {
     pub candidates: Vec<Candidate>,
     /// In order of preference; the first one is the primary path unless a reflex knows better.
     pub paths: Vec<Path>,
+    /// Asked of a Shore peer once each.
+    #[serde(default)]
+    pub trials: Vec<Trial>,
 }
 
 /// When packets go out on two paths.
@@ -93,6 +96,19 @@ pub struct Path {
     /// Costs money: standby only, and no copies of bulk.
     #[serde(default)]
     pub metered: bool,
+    /// How many seconds our NAT remembers it without a datagram, a margin included.
+    #[serde(default = "first_quiet")]
+    pub quiet_s: u16,
+}
+
+/// A probe that is of no path, and whose echo the peer holds for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Trial {
+    /// A number that was not there before is a new trial.
+    pub number: u32,
+    pub socket: SocketId,
+    pub remote: SocketAddr,
+    pub hold_s: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -105,3 +121,9 @@ pub enum PathKind {
 fn yes() -> bool {
     true
 }
+
+fn first_quiet() -> u16 {
+    FIRST_QUIET_S
+}
+
+pub const FIRST_QUIET_S: u16 = 15;

@@ -47,6 +47,12 @@ pub enum Fact {
         public_key: ByteArray<32>,
         candidates: Vec<Candidate>,
     },
+    /// A trial was answered, after the peer had held the echo for so long.
+    TrialEchoed {
+        public_key: ByteArray<32>,
+        number: u32,
+        held_s: f64,
+    },
     /// Initiations have gone unanswered for `for_s`; repeated each time the wait doubles.
     Unanswered {
         public_key: ByteArray<32>,

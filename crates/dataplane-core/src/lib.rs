@@ -26,3 +26,4 @@ mod probing;
 mod reports;
 mod stage;
 pub mod time;
+mod trials;

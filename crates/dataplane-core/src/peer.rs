@@ -19,6 +19,7 @@ use crate::probing::Probing;
 use crate::reports::{Losses, Reports};
 use crate::stage::Stage;
 use crate::time::Moment;
+use crate::trials::Trials;
 
 /// What all peers write to.
 pub struct Outputs {
@@ -76,6 +77,7 @@ pub struct Peer {
     /// Serial of the last `roamed` told about it.
     pub roamed: u64,
     pub probing: Probing,
+    pub trials: Trials,
     pub rate: Rate,
     pub flows: Flows,
     stage: Stage,
@@ -107,6 +109,7 @@ impl Peer {
             liveness,
             roamed: 0,
             probing: Probing::default(),
+            trials: Trials::default(),
             rate: Rate::default(),
             flows: Flows::default(),
             stage: Stage::default(),

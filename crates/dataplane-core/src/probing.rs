@@ -48,6 +48,11 @@ impl Probing {
         self.known = hello_key.map(|key| Acquaintance::new(key, own, peer));
     }
 
+    pub fn next_transaction(&mut self) -> u32 {
+        self.transaction = self.transaction.wrapping_add(1);
+        self.transaction
+    }
+
     /// Where the next initiation should go instead of the primary path.
     pub fn wished(&self, now: Moment) -> Option<Destination> {
         self.wished
@@ -121,7 +126,10 @@ impl Peer {
             self.acquainted(restarted, outputs, now);
         }
         match Message::decode(&content) {
-            Some(Message::Probe(probe)) => self.echo(source, &probe, outputs, now),
+            Some(Message::Probe(probe)) => match probe.trial {
+                Some(hold_s) => self.hold(source, &probe, hold_s, outputs, now),
+                None => self.echo(source, &probe, outputs, now),
+            },
             Some(Message::Echo(echo)) => self.take_echo(&echo, outputs, now),
             Some(Message::Candidates(candidates)) => {
                 let public_key = self.key();
@@ -169,6 +177,9 @@ impl Peer {
     }
 
     fn take_echo(&mut self, echo: &Echo, outputs: &mut Outputs, now: Moment) {
+        if self.trial_echoed(echo, outputs, now) {
+            return;
+        }
         if self.paths.answered(echo, now) {
             self.decide(outputs, now);
         }
@@ -185,6 +196,7 @@ impl Peer {
         if known.deadline().is_some_and(|due| due <= now) {
             self.greet(outputs, now);
         }
+        self.release_echoes(outputs, now);
         if self.paths.is_probed() {
             self.tell_learned(outputs, now);
             self.paths.overdue(now);
@@ -194,6 +206,7 @@ impl Peer {
         if needed && self.paths.is_probed() {
             self.send_probes(outputs, now);
             self.tell_candidates(outputs, now);
+            self.try_mappings(outputs, now);
             self.ask_to_initiate(outputs, now);
         }
         let greeting = self.probing.known.as_ref().and_then(Acquaintance::deadline);
@@ -228,8 +241,8 @@ impl Peer {
             if due.is_none_or(|due| due > now) || !outputs.commons.may_probe(now) {
                 return;
             }
-            self.probing.transaction = self.probing.transaction.wrapping_add(1);
-            let Some((to, probe)) = self.paths.probe(busy, self.probing.transaction, now) else {
+            let transaction = self.probing.next_transaction();
+            let Some((to, probe)) = self.paths.probe(busy, transaction, now) else {
                 return;
             };
             self.say(&Message::Probe(probe), to, outputs);
@@ -333,7 +346,7 @@ impl Peer {
         }
     }
 
-    fn say(&mut self, message: &Message, to: Destination, outputs: &mut Outputs) {
+    pub fn say(&mut self, message: &Message, to: Destination, outputs: &mut Outputs) {
         let known = self.probing.known.as_mut();
         if let Some(sealed) = known.and_then(|known| known.seal(&message.encode(0))) {
             outputs.send(Some(self.slot), to, &sealed);

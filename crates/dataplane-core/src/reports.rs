@@ -130,6 +130,9 @@ fn kind(fact: &Fact) -> (Discriminant<Fact>, Option<ByteArray<32>>, u64) {
         | Fact::Candidates { public_key, .. }
         | Fact::Unanswered { public_key, .. }
         | Fact::OneWay { public_key } => (Some(*public_key), 0),
+        Fact::TrialEchoed {
+            public_key, number, ..
+        } => (Some(*public_key), u64::from(*number)),
         Fact::Losing {
             public_key, reason, ..
         } => (*public_key, *reason as u64),

@@ -385,6 +385,7 @@ fn paths_older_than_what_the_peer_proved_are_not_taken() {
 fn path(remote: std::net::SocketAddr) -> Path {
     Path {
         metered: false,
+        quiet_s: 15,
         id: 1,
         kind: PathKind::Direct,
         socket: SOCKET,

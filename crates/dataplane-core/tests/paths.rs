@@ -55,6 +55,7 @@ fn path(id: u32, socket: SocketId, remote: SocketAddr) -> Path {
         socket,
         remote,
         metered: false,
+        quiet_s: 15,
     }
 }
 

@@ -461,7 +461,9 @@ mod tests {
                 socket: 1,
                 remote: "192.0.2.1:51820".parse().unwrap(),
                 metered: false,
+                quiet_s: 15,
             }],
+            trials: Vec::new(),
         };
         let interface = Interface {
             private_key: Some(ByteArray::new([2; 32])),

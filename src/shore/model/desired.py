@@ -12,6 +12,8 @@ PathKind = Literal["direct", "relay"]
 PathState = Literal["live", "held", "unproven", "suspect", "dead"]
 CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static"]
 Redundancy = Literal["off", "auto", "interactive", "always"]
+# A NAT mapping of 20 s lives on this, and few are shorter.
+FIRST_QUIET_S = 15
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -38,13 +40,26 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Path(msgspec.Struct, frozen=True):
-    """A way to one peer: a local socket and a remote endpoint (`192.0.2.1:51820`)."""
+    """A way to one peer: a local socket and a remote endpoint (`192.0.2.1:51820`).
+
+    `quiet_s` is how long the NATs before us remember it without a datagram, a margin included.
+    """
 
     id: int
     kind: PathKind
     socket: int
     remote: str
     metered: bool = False
+    quiet_s: int = FIRST_QUIET_S
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A probe that is of no path, and whose echo the peer holds; a new number is a new trial."""
+
+    number: int
+    socket: int
+    remote: str
+    hold_s: int
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -71,6 +86,7 @@ class Peer(msgspec.Struct, frozen=True):
     paths: tuple[Path, ...]
     redundancy: Redundancy = "auto"
     candidates: tuple[Candidate, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
 
 class DesiredState(msgspec.Struct, frozen=True):

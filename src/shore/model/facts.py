@@ -55,6 +55,14 @@ class Candidates(_Fact, frozen=True, tag="candidates"):
     candidates: tuple[Candidate, ...]
 
 
+class TrialEchoed(_Fact, frozen=True, tag="trial_echoed"):
+    """A trial was answered, after the peer had held the echo for so long."""
+
+    public_key: bytes
+    number: int
+    held_s: float
+
+
 class Unanswered(_Fact, frozen=True, tag="unanswered"):
     """Initiations have gone unanswered for `for_s` seconds; told after 2 s and at each doubling."""
 
@@ -105,6 +113,7 @@ Fact = (
     | Acquainted
     | Learned
     | Candidates
+    | TrialEchoed
     | Unanswered
     | OneWay
     | Losing

@@ -39,6 +39,8 @@ pub struct Path {
     pub kind: PathKind,
     pub destination: Destination,
     pub metered: bool,
+    /// How long its NAT mapping may be left without a datagram.
+    quiet: Duration,
     pub measure: Measure,
     pub observed: Option<SocketAddr>,
     health: Health,
@@ -111,6 +113,7 @@ impl Paths {
             path.id = Some(advised.id);
             path.kind = advised.kind;
             path.metered = advised.metered;
+            path.quiet = Duration::from_secs(u64::from(advised.quiet_s.max(1)));
             self.paths.push(path);
         }
         if self.probed {
@@ -261,6 +264,7 @@ impl Path {
             kind: PathKind::Direct,
             destination,
             metered: false,
+            quiet: FIRST_QUIET,
             measure: Measure::default(),
             observed: None,
             health: Health::new(now),
@@ -298,6 +302,8 @@ impl From<&desired::Path> for Destination {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Until the brain knows better: a mapping of 20 s lives.
+const FIRST_QUIET: Duration = Duration::from_secs(desired::FIRST_QUIET_S as u64);
 const MOST_LEARNED: usize = 4;
 const LEARNED_FOR: Duration = Duration::from_secs(60);
 

@@ -92,6 +92,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         socket: SOCKET,
         remote,
         metered: false,
+        quiet_s: 15,
     };
     Peer {
         public_key: ByteArray::new(public),
@@ -104,6 +105,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         redundancy: Redundancy::Auto,
         candidates: Vec::new(),
         paths: endpoint.into_iter().map(path).collect(),
+        trials: Vec::new(),
     }
 }
 
