@@ -4,7 +4,7 @@ import msgspec
 
 from shore.model.desired import DesiredState
 from shore.model.host import HostPlan
-from shore.model.links import Way
+from shore.model.links import Exit, Lifetime, Way
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -44,6 +44,13 @@ class OpenUplinkSocket(msgspec.Struct, frozen=True):
     mark: int
 
 
+class OpenTrialSocket(msgspec.Struct, frozen=True):
+    """Open a socket on a new port for trials; answer with TrialSocketOpened or TrialSocketFailed."""
+
+    exit: Exit
+    mark: int
+
+
 class CloseSocket(msgspec.Struct, frozen=True):
     """Close our duplicate of a socket that no desired state names any more."""
 
@@ -78,6 +85,12 @@ class KeepStamp(msgspec.Struct, frozen=True):
     stamp: float
 
 
+class KeepLifetime(msgspec.Struct, frozen=True):
+    """Keep over a restart what was found about a network's NAT."""
+
+    lifetime: Lifetime
+
+
 class Announce(msgspec.Struct, frozen=True):
     """Tell people a named change with its reason."""
 
@@ -98,12 +111,14 @@ Action = (
     | OpenSockets
     | OpenExtraSocket
     | OpenUplinkSocket
+    | OpenTrialSocket
     | CloseSocket
     | SetMark
     | StartPlane
     | KillPlane
     | Resolve
     | KeepStamp
+    | KeepLifetime
     | Announce
     | GoDown
 )

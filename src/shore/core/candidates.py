@@ -11,7 +11,7 @@ import ipaddress
 from shore.core.sockets import Sockets
 from shore.model.desired import Candidate
 from shore.model.facts import PeerCounters
-from shore.model.links import Link
+from shore.model.links import Family, Link
 
 MOST_PATHS = 8
 MOST_CANDIDATES = 8
@@ -59,7 +59,7 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def family_of(remote: str) -> int:
+def family_of(remote: str) -> Family:
     """4 or 6."""
     return 6 if remote.startswith("[") else 4
 

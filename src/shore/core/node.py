@@ -50,8 +50,8 @@ from shore.core.events import (
     StampRemembered,
     UplinkSocketFailed,
     UplinkSocketOpened,
-    Woke,
 )
+from shore.core.keepalive import Keepalive
 from shore.core.names import Names
 from shore.core.peer import PeerRecord, switch_reason
 from shore.core.plane import PlaneWatch
@@ -90,6 +90,7 @@ class Node:
         self.peers: dict[bytes, PeerRecord] = {}
         self.plane = PlaneWatch()
         self.stamps = Stamps()
+        self.keepalive = Keepalive()
         self.answer: PlaneAnswered | None = None
         self.counters: tuple[PeerCounters, ...] = ()
         self.counters_at = float("-inf")
@@ -107,6 +108,8 @@ class Node:
         """Take one event; return what is to be done, in order."""
         self._actions = []
         self._take(event, now)
+        wanted = {key for key, peer in self.peers.items() if peer.acquainted and peer.is_wanted}
+        self._actions += self.keepalive.follow(event, self.underlay, wanted, now)
         if self.config is not None:
             self._settle(now)
         return self._actions
@@ -118,7 +121,7 @@ class Node:
 
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
-        waits = [self._names.deadline(), self.plane.deadline()]
+        waits = [self._names.deadline(), self.plane.deadline(), self.keepalive.deadline()]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def desired(self) -> DesiredState | None:
@@ -134,9 +137,9 @@ class Node:
                 self.config.offload,
                 self.config.probing,
             ),
-            sockets=(*self.underlay.sockets.all(), *extras),
+            sockets=(*self.underlay.sockets.all(), *extras, *self.keepalive.sockets()),
             peers=tuple(
-                peer.desired(self.underlay.sockets, self._names.addresses, own, costly)
+                peer.desired(self.underlay.sockets, self._names.addresses, self.keepalive, own, costly)
                 for peer in self.peers.values()
                 if self.config.private_key is not None
             ),
@@ -195,8 +198,6 @@ class Node:
                 self._mtu = event.mtu
             case DeviceGone():
                 self._do(GoDown(f"{event.what} was deleted"))
-            case Woke():
-                pass
 
     # Configuration, sockets and the plane.
 
@@ -300,14 +301,14 @@ class Node:
             peer = self.peers.get(entry.public_key)
             if peer is None:
                 continue
-            peer.acquainted = entry.probed
+            peer.counted(entry)
             costly = {(path.socket, path.remote) for path in entry.paths if path.socket in metered}
             verdict = peer.judge.judge(entry.paths, costly, now) if entry.probed else None
             if verdict is not None:
                 peer.moved_to((verdict.best.socket, verdict.best.remote))
                 self._announce(f"path {verdict.best.remote} preferred", reason(verdict), entry.public_key)
 
-    def _learn(self, fact: Fact, now: float) -> None:  # noqa: PLR0912 (one case per fact)
+    def _learn(self, fact: Fact, now: float) -> None:
         match fact:
             case SessionEstablished():
                 peer = self.peers.get(fact.public_key)
@@ -333,8 +334,6 @@ class Node:
                 self._socket_failed(fact, now)
             case TunFailed() if fact.errno == DEVICE_DELETED:
                 self._do(GoDown("the device was deleted"))
-            case _:
-                pass
 
     def _climb(self, fact: Unanswered, now: float) -> None:
         peer = self.peers.get(fact.public_key)
@@ -369,7 +368,7 @@ class Node:
 
     def _socket_failed(self, fact: SocketFailed, now: float) -> None:
         # The socket of an uplink that is gone follows its link.
-        if self.underlay.sockets.uplink_of(fact.socket) is None:
+        if self.underlay.sockets.uplink_of(fact.socket) is None and not self.keepalive.owns(fact.socket):
             self._rebind(f"a socket failed (errno {fact.errno})", now)
 
     def _roamed(self, fact: Roamed) -> None:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Container
 
 from shore.core import timers
 from shore.core.candidates import Place, endpoint, family_of, is_told, places
+from shore.core.keepalive import Keepalive
 from shore.core.names import is_literal
 from shore.core.score import PathJudge
 from shore.core.sockets import Sockets
 from shore.model.config import PeerConfig
 from shore.model.desired import Candidate, Lane, Path, Peer, Socket
-from shore.model.facts import Roamed
+from shore.model.facts import PeerCounters, Roamed
 
 # A peer with an Endpoint must not idle out behind a NAT because its file is silent.
 OWN_KEEPALIVE = 25
@@ -45,6 +46,7 @@ class PeerRecord:
         self.rung = 0
         # What is known of it as a Shore node.
         self.acquainted = False
+        self.answers_probes = False
         self.told: tuple[Candidate, ...] = ()
         self.spoken: list[Place] = []
         self.judge = PathJudge()
@@ -60,6 +62,17 @@ class PeerRecord:
         if self.config.endpoints:
             return OWN_KEEPALIVE, "Shore's own: the peer has an Endpoint and no PersistentKeepalive"
         return 0, "none: the peer has no Endpoint"
+
+    def quiet_s(self, keepalive: Keepalive, place: Place) -> tuple[int, str]:
+        """How long a path to it as a Shore peer may be left alone, and why."""
+        quiet_s, why = keepalive.quiet_s(place)
+        configured = self.config.keepalive_s or quiet_s
+        return (configured, "configured") if configured < quiet_s else (quiet_s, why)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its session is kept alive without traffic."""
+        return bool(self.config.endpoints) or self.keepalive()[0] > 0
 
     def names(self) -> set[str]:
         """Names that must be resolved for it."""
@@ -78,6 +91,7 @@ class PeerRecord:
         self,
         sockets: Sockets,
         addresses: Callable[[str], tuple[str, ...]],
+        keepalive: Keepalive,
         own: tuple[Candidate, ...] = (),
         metered: Container[int] = (),
     ) -> Peer:
@@ -85,18 +99,20 @@ class PeerRecord:
 
         `metered` are the ids of sockets that cost money.
         """
-        keepalive_s, _ = self.keepalive()
+        # A Shore peer's paths are kept alive by probes.
+        keepalive_s = 0 if self.answers_probes else self.keepalive()[0]
         return Peer(
             public_key=self.config.public_key,
             preshared_key=self.config.preshared_key,
             allowed_ips=self.config.allowed_ips,
             keepalive_s=keepalive_s,
-            wanted=bool(self.config.endpoints) or keepalive_s > 0,
+            wanted=self.is_wanted,
             renew=self.renew,
             lanes=(Lane(0),),
-            paths=self._paths(sockets, addresses, own, metered),
+            paths=self._paths(sockets, addresses, keepalive, own, metered),
             redundancy=self.config.redundancy,
             candidates=own if self.acquainted else (),
+            trials=keepalive.trials(self.config.public_key) if self.acquainted else (),
         )
 
     def moved_to(self, place: Place) -> None:
@@ -107,6 +123,11 @@ class PeerRecord:
     def learned(self, place: Place) -> None:
         """It spoke from there."""
         self.spoken = [place, *(known for known in self.spoken if known != place)][:MOST_SPOKEN]
+
+    def counted(self, counters: PeerCounters) -> None:
+        """The plane's numbers about it."""
+        self.acquainted = counters.probed
+        self.answers_probes = counters.probed and any(path.state == "live" for path in counters.paths)
 
     def climbed(self, silent_s: float) -> list[str]:
         """Initiations have gone unanswered for so long. Returns the rungs that were reached."""
@@ -133,6 +154,7 @@ class PeerRecord:
         self,
         sockets: Sockets,
         addresses: Callable[[str], tuple[str, ...]],
+        keepalive: Keepalive,
         own: tuple[Candidate, ...],
         metered: Container[int],
     ) -> tuple[Path, ...]:
@@ -159,7 +181,15 @@ class PeerRecord:
             found += tuple((self.extra.id, remote) for remote in known if family_of(remote) == family)
         unique = tuple(dict.fromkeys(found))
         return tuple(
-            Path(self._path_id(place), "direct", place[0], place[1], place[0] in metered) for place in unique
+            Path(
+                id=self._path_id(place),
+                kind="direct",
+                socket=place[0],
+                remote=place[1],
+                metered=place[0] in metered,
+                quiet_s=self.quiet_s(keepalive, place)[0],
+            )
+            for place in unique
         )
 
     def _path_id(self, place: tuple[int, str]) -> int:

@@ -50,3 +50,13 @@ PROBES_COUNTED = 20
 LEFT_HOLD = 60.0
 LEFT_LONGEST = 600.0
 LEFT_MEMORY = 300.0
+
+# When to try how long a NAT remembers: how late an echo may be; how long a mapping is in use before it is
+# tried (Linux takes it for a stream after two seconds); after how many unanswered greetings to rest, and
+# for how long; when to ask a peer again that cannot help; when to verify what was found.
+TRIAL_PATIENCE = 3.0
+TRIAL_WARM = 3.0
+TRIAL_GREETINGS = 3
+TRIAL_REST = 60.0
+TRIAL_HELPLESS = 600.0
+TRIAL_AGAIN = 6 * 3600.0

@@ -59,7 +59,7 @@ class Underlay:
         """Take the links as they are now. Returns whether packets may have to go other ways."""
         previous, self.links = self.links, links
         self.sockets.links_changed()
-        return previous is not None and _routes(previous) != _routes(links)
+        return previous is not None and routes(previous) != routes(links)
 
     def leads_on(self) -> bool:
         """Whether there is any way out."""
@@ -75,7 +75,7 @@ class Underlay:
         return {socket.id for socket in self.sockets.all() if socket.uplink in costly}
 
 
-def _routes(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:
+def routes(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:
     """What about the links decides where packets can go."""
     return frozenset(
         (link.index, link.up, frozenset(link.addresses), link.default)
