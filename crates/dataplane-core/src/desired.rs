@@ -18,6 +18,9 @@ pub struct DesiredState {
     pub interface: Interface,
     pub sockets: Vec<Socket>,
     pub peers: Vec<Peer>,
+    /// STUN servers, each with a socket to ask it by.
+    #[serde(default)]
+    pub stun: Vec<StunQuery>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -41,6 +44,12 @@ pub struct Socket {
     pub family: u8,
     /// The uplink the socket is bound to, or absent for the unbound socket of its family.
     pub uplink: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct StunQuery {
+    pub socket: SocketId,
+    pub server: SocketAddr,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

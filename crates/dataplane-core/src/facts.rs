@@ -68,6 +68,12 @@ pub enum Fact {
         for_s: f64,
         count: u64,
     },
+    /// A STUN server sees us there.
+    Mapped {
+        socket: SocketId,
+        server: SocketAddr,
+        mapped: SocketAddr,
+    },
     /// A socket reports an error that is not about one destination.
     SocketFailed { socket: SocketId, errno: i32 },
     /// The TUN device is gone or refuses us (EBADFD: deleted).
@@ -98,6 +104,8 @@ pub enum DropReason {
     ReceiveQueue,
     /// From the network: not WireGuard, or of an impossible length.
     MalformedDatagram,
+    /// A STUN answer that nobody asked for.
+    StrayStun,
     /// Longer than the receive buffer.
     Truncated,
     BadMac,

@@ -25,5 +25,6 @@ pub mod probe;
 mod probing;
 mod reports;
 mod stage;
+mod stun;
 pub mod time;
 mod trials;

@@ -22,6 +22,7 @@ use crate::limiter::Limiter;
 use crate::peer::{Outputs, Peer};
 use crate::probe::{Acquaintance, Tag};
 use crate::reports::Losses;
+use crate::stun::Stun;
 use crate::time::Moment;
 
 /// A peer's place in the plane. Stays the same while the peer is configured.
@@ -76,6 +77,7 @@ pub struct Plane {
     pub(crate) greetings: Greetings,
     pub(crate) limiter: Limiter,
     pub(crate) outputs: Outputs,
+    pub(crate) stun: Stun,
     losses: Losses,
     drops: BTreeMap<DropReason, u64>,
     ticked: Moment,
@@ -98,6 +100,7 @@ impl Plane {
             greetings: Greetings::default(),
             limiter: Limiter::new(now),
             outputs: Outputs::new(seed, secret),
+            stun: Stun::default(),
             losses: Losses::default(),
             drops: BTreeMap::new(),
             ticked: now,
@@ -170,6 +173,7 @@ impl Plane {
             peer.tick(&mut self.outputs, now);
         }
         self.greetings.tick(now);
+        self.ask_stun(now);
         for fact in self.losses.due(None, None, now) {
             self.outputs.reports.tell(fact, now);
         }

@@ -480,6 +480,7 @@ mod tests {
                 interface,
                 sockets: vec![socket],
                 peers: vec![peer],
+                stun: Vec::new(),
             },
         })
     }

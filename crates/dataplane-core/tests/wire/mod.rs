@@ -124,6 +124,7 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
             uplink: None,
         }],
         peers,
+        stun: Vec::new(),
     }
 }
 
