@@ -52,7 +52,7 @@ from shore.core.events import (
     UplinkSocketOpened,
 )
 from shore.core.keepalive import Keepalive
-from shore.core.names import Names
+from shore.core.names import Names, names_of
 from shore.core.peer import PeerRecord, switch_reason
 from shore.core.plane import PlaneWatch
 from shore.core.reconcile import fwmark_of, host_plan, mtu_of
@@ -68,6 +68,7 @@ from shore.model.facts import (
     Fact,
     Learned,
     Losing,
+    Mapped,
     PeerCounters,
     Roamed,
     SessionEstablished,
@@ -128,7 +129,9 @@ class Node:
         """The desired state as it follows from everything known; None before there are sockets."""
         if self.config is None or not self.underlay.sockets.unbound:
             return None
-        own, costly = self.underlay.candidates(self.counters), self.underlay.metered(self.config)
+        queries = self.underlay.queries(self.config, self._names.addresses)
+        own = self.underlay.candidates(self.counters, queries)
+        costly = self.underlay.metered(self.config)
         extras = [peer.extra for peer in self.peers.values() if peer.extra is not None]
         return DesiredState(
             interface=Interface(
@@ -143,6 +146,7 @@ class Node:
                 for peer in self.peers.values()
                 if self.config.private_key is not None
             ),
+            stun=queries,
         )
 
     def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
@@ -208,7 +212,8 @@ class Node:
         for key in self.peers.keys() - wanted.keys():
             self._forget(self.peers.pop(key))
         self.peers = {key: self._record(peer) for key, peer in wanted.items()}
-        self._use_names(now)
+        hosts = [peer.names() for peer in self.peers.values()]
+        self._names.use(names_of(config.stun).union(*hosts), now)
         mark, marked = fwmark_of(config), self.underlay.mark
         self.underlay.mark = mark
         moved = previous is not None and config.listen_port not in (0, self.listen_port)
@@ -318,12 +323,12 @@ class Node:
                 self._roamed(fact)
             case Acquainted():
                 self._acquainted(fact)
-            case Learned():
-                if fact.public_key in self.peers:
-                    self.peers[fact.public_key].learned((fact.socket, fact.remote))
-            case Candidates():
-                if fact.public_key in self.peers:
-                    self.peers[fact.public_key].told = fact.candidates
+            case Learned() if fact.public_key in self.peers:
+                self.peers[fact.public_key].learned((fact.socket, fact.remote))
+            case Candidates() if fact.public_key in self.peers:
+                self.peers[fact.public_key].told = fact.candidates
+            case Mapped():
+                self.underlay.seen(fact)
             case Unanswered():
                 self._climb(fact, now)
             case Losing():
@@ -406,10 +411,6 @@ class Node:
             if event.host in peer.names():
                 peer.roamed = None if peer.silent_s > 0 else peer.roamed
                 self._renew(key, f"{event.host} resolved anew")
-
-    def _use_names(self, now: float) -> None:
-        hosts = [peer.names() for peer in self.peers.values()]
-        self._names.use(set[str]().union(*hosts), now)
 
     def _renew(self, public_key: bytes, why: str) -> None:
         peer = self.peers.get(public_key)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Container
 from shore.core import timers
 from shore.core.candidates import Place, endpoint, family_of, is_told, places
 from shore.core.keepalive import Keepalive
-from shore.core.names import is_literal
+from shore.core.names import names_of
 from shore.core.score import PathJudge
 from shore.core.sockets import Sockets
 from shore.model.config import PeerConfig
@@ -76,7 +76,7 @@ class PeerRecord:
 
     def names(self) -> set[str]:
         """Names that must be resolved for it."""
-        return {endpoint.host for endpoint in self.config.endpoints if not is_literal(endpoint.host)}
+        return names_of(self.config.endpoints)
 
     def reconfigure(self, config: PeerConfig) -> None:
         """Take another configuration; another endpoint is gone to at once."""

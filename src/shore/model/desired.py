@@ -89,9 +89,17 @@ class Peer(msgspec.Struct, frozen=True):
     trials: tuple[Trial, ...] = ()
 
 
+class StunQuery(msgspec.Struct, frozen=True):
+    """A STUN server, and a socket to ask it by."""
+
+    socket: int
+    server: str
+
+
 class DesiredState(msgspec.Struct, frozen=True):
     """The whole configuration of one tunnel's data plane."""
 
     interface: Interface
     sockets: tuple[Socket, ...]
     peers: tuple[Peer, ...]
+    stun: tuple[StunQuery, ...] = ()

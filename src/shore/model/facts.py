@@ -86,6 +86,14 @@ class Losing(_Fact, frozen=True, tag="losing"):
     count: int
 
 
+class Mapped(_Fact, frozen=True, tag="mapped"):
+    """A STUN server sees a socket of ours there."""
+
+    socket: int
+    server: str
+    mapped: str
+
+
 class SocketFailed(_Fact, frozen=True, tag="socket_failed"):
     """A socket reported an error that is not about one destination."""
 
@@ -117,6 +125,7 @@ Fact = (
     | Unanswered
     | OneWay
     | Losing
+    | Mapped
     | SocketFailed
     | TunFailed
     | Caught
