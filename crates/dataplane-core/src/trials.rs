@@ -121,7 +121,7 @@ impl Peer {
     fn release(&mut self, held: Held, outputs: &mut Outputs, now: Moment) {
         let echo = Message::Echo(Echo {
             transaction: held.transaction,
-            held_us: now.since(held.came).as_micros() as u32,
+            held_us: u32::try_from(now.since(held.came).as_micros()).unwrap_or(u32::MAX),
             sent_at: held.sent_at,
             report: Report::default(),
             observed: held.source.remote,
