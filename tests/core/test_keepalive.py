@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from shore.core import timers
-from shore.core.actions import Action, CloseSocket, KeepLifetime, OpenTrialSocket, Push
+from shore.core.actions import Action, Announce, CloseSocket, KeepLifetime, OpenTrialSocket, Push
 from shore.core.events import (
     Attached,
     Configured,
@@ -48,6 +48,7 @@ class World:
         self.node, self.serial, self.sockets = Node(), 0, 10
         self.sent: list[tuple[float, Trial]] = []
         self.kept: list[Lifetime] = []
+        self.said: list[str] = []
         self.opened: list[float] = []
         self.loses: Callable[[Trial], bool] = lambda trial: False
         self.holds = self.probed = True
@@ -115,6 +116,8 @@ class World:
                 self.sockets += 1
                 self.opened.append(self.now)
                 self.tell(TrialSocketOpened(action.exit, Socket(self.sockets, 4)))
+            case Announce():
+                self.said.append(f"{action.what}: {action.why}")
             case KeepLifetime():
                 self.kept.append(action.lifetime)
             case Push():
@@ -207,6 +210,18 @@ def test_a_peer_that_does_not_hold_echoes_teaches_nothing() -> None:
     assert world.kept == []
     assert world.quiet_s == 15
     assert len(world.opened) <= 7
+
+
+def test_each_change_of_the_interval_is_announced_with_its_reason() -> None:
+    world = World(120.5)
+    world.run(3600)
+    assert [said for said in world.said if said.startswith("keepalive")] == [
+        "keepalive every 21 s: the NAT remembers a mapping for 27 s, or longer",
+        "keepalive every 36 s: the NAT remembers a mapping for 45 s, or longer",
+        "keepalive every 64 s: the NAT remembers a mapping for 80 s, or longer",
+        "keepalive every 88 s: the NAT remembers a mapping for 110 s, or longer",
+        "keepalive every 96 s: the NAT remembers a mapping for 120 s",
+    ]
 
 
 def test_where_nobody_translates_nothing_is_tried() -> None:

@@ -13,7 +13,7 @@ after each change of links, when the NAT gave a path in use another mapping, and
 from collections.abc import Collection
 
 from shore.core import timers
-from shore.core.actions import Action, CloseSocket, KeepLifetime
+from shore.core.actions import Action, Announce, CloseSocket, KeepLifetime
 from shore.core.candidates import MOST_PATHS, Place, family_of
 from shore.core.events import (
     Attached,
@@ -168,12 +168,15 @@ class Keepalive:
     def _echoed(self, fact: TrialEchoed, now: float) -> list[Action]:
         for trials in self._trials.values():
             if trials.target[0] == fact.public_key and trials.awaits(fact.number):
-                before = (trials.search.lives_s, trials.search.dies_s)
+                search = trials.search
+                before, quiet_s = (search.lives_s, search.dies_s), search.quiet_s()
                 actions = trials.echoed(fact.held_s, now)
-                if (trials.search.lives_s, trials.search.dies_s) != before:
-                    found = Lifetime(trials.network, trials.search.lives_s, trials.search.dies_s)
+                if (search.lives_s, search.dies_s) != before:
+                    found = Lifetime(trials.network, search.lives_s, search.dies_s)
                     self._remembered[trials.network] = found
                     actions.append(KeepLifetime(found))
+                if search.quiet_s() != quiet_s:
+                    actions.append(Announce(f"keepalive every {search.quiet_s()} s", search.reason()))
                 return actions
         return []
 
