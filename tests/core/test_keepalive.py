@@ -27,7 +27,7 @@ from shore.core.node import Node
 from shore.core.status import tunnel_status
 from shore.model import facts
 from shore.model.config import Endpoint, PeerConfig, TunnelConfig
-from shore.model.desired import DesiredState, Peer, Socket, Trial
+from shore.model.desired import DesiredState, PathState, Peer, Socket, Trial
 from shore.model.facts import Acquainted, PathCounters, PeerCounters, TrialEchoed
 from shore.model.links import Lifetime, Link
 
@@ -52,6 +52,7 @@ class World:
         self.opened: list[float] = []
         self.loses: Callable[[Trial], bool] = lambda trial: False
         self.holds = self.probed = True
+        self.state: PathState = "live"
         self._echoes: list[tuple[float, Trial]] = []
         self._counters_at = self.now
         config = PeerConfig(PEER, allowed_ips=("10.0.0.2/32",), endpoints=(Endpoint("192.0.2.2", 51820),))
@@ -87,7 +88,7 @@ class World:
 
     def counters(self) -> PeerCounters:
         path = PathCounters(
-            1, "direct", 1, SERVER, primary=True, state="live", rtt_ms=20.0, observed=self.observed
+            1, "direct", 1, SERVER, primary=True, state=self.state, rtt_ms=20.0, observed=self.observed
         )
         return PeerCounters(
             PEER, SERVER, 1, True, 0.1, 1.0, 1.0, 1.0, None, 0, 0, 1, {}, probed=self.probed, paths=(path,)
@@ -289,6 +290,10 @@ def test_a_shore_peer_gets_no_keepalive_of_wireguard_while_it_answers_probes() -
     assert world.peer.keepalive_s == 25
     world.run(5)
     assert (world.peer.keepalive_s, world.peer.wanted) == (0, True)
+    for state, keepalive_s in (("suspect", 0), ("dead", 25), ("held", 0), ("unproven", 25), ("live", 0)):
+        world.state = state
+        world.run(2)
+        assert world.peer.keepalive_s == keepalive_s, state
     world.probed = False
     world.run(2)
     assert world.peer.keepalive_s == 25

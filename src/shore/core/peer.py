@@ -127,7 +127,9 @@ class PeerRecord:
     def counted(self, counters: PeerCounters) -> None:
         """The plane's numbers about it."""
         self.acquainted = counters.probed
-        self.answers_probes = counters.probed and any(path.state == "live" for path in counters.paths)
+        # A path that is only suspect, as lossy ones often are, is no reason to change anything.
+        alive = any(path.state not in ("dead", "unproven") for path in counters.paths)
+        self.answers_probes = counters.probed and alive
 
     def climbed(self, silent_s: float) -> list[str]:
         """Initiations have gone unanswered for so long. Returns the rungs that were reached."""
