@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shore.core.actions import Action, Announce, CloseSocket, OpenSockets, OpenUplinkSocket
+from shore.core.actions import Action, Announce, CloseSocket, OpenSockets, OpenUplinkSocket, Resolve
 from shore.core.events import (
     Attached,
     Configured,
@@ -245,3 +245,10 @@ def test_what_stun_servers_said_is_forgotten_when_the_links_change() -> None:
     assert Candidate("203.0.113.9:4000", "server_reflexive") in table.peer().candidates
     table.links(msgspec.structs.replace(ETH0, addresses=("192.0.2.77",)))
     assert [candidate.kind for candidate in table.peer().candidates] == ["host"]
+
+
+def test_names_of_stun_servers_are_asked_for_like_those_of_endpoints() -> None:
+    stun = (Endpoint("203.0.113.1", 3478), Endpoint("stun.example.com", 3478))
+    config = msgspec.structs.replace(Table().config, stun=stun)
+    asked = [action for action in Node().handle(Configured(config), 0.0) if isinstance(action, Resolve)]
+    assert asked == [Resolve("stun.example.com")]
