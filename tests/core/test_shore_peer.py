@@ -2,13 +2,14 @@
 
 import msgspec
 
-from shore.core.actions import Action, Announce, CloseSocket, OpenSockets, OpenUplinkSocket
+from shore.core.actions import Action, Announce, CloseSocket, OpenSockets, OpenUplinkSocket, Resolve
 from shore.core.events import (
     Attached,
     Configured,
     Event,
     FactTold,
     LinksChanged,
+    NameResolved,
     PlaneAnswered,
     PlaneStarted,
     SocketsOpened,
@@ -17,8 +18,17 @@ from shore.core.events import (
 )
 from shore.core.node import Node
 from shore.model.config import Endpoint, PeerConfig, TunnelConfig, Uplink
-from shore.model.desired import Candidate, Peer, Socket
-from shore.model.facts import Acquainted, Candidates, Fact, Learned, PathCounters, PeerCounters, Roamed
+from shore.model.desired import Candidate, Peer, Socket, StunQuery
+from shore.model.facts import (
+    Acquainted,
+    Candidates,
+    Fact,
+    Learned,
+    Mapped,
+    PathCounters,
+    PeerCounters,
+    Roamed,
+)
 from shore.model.links import Link
 
 ME, PEER = b"\1" * 32, b"\2" * 32
@@ -196,3 +206,49 @@ def test_a_new_brain_takes_over_the_sockets_of_uplinks() -> None:
     node.handle(Attached(before.config, 7, held, 51820), 200.0)
     actions = node.handle(LinksChanged((ETH0, ETH1)), 200.0)
     assert not [a for a in actions if isinstance(a, OpenUplinkSocket | CloseSocket)]
+
+
+def test_stun_servers_are_asked_by_every_way_out_and_their_word_is_told() -> None:
+    stun = (Endpoint("203.0.113.1", 3478), Endpoint("stun.example.com", 3478))
+    table = Table(stun=stun)
+    desired = table.node.desired()
+    assert desired is not None
+    assert desired.stun == (StunQuery(1, "203.0.113.1:3478"),)
+    table.tell(NameResolved("stun.example.com", ("2001:db8::5", "203.0.113.5", "203.0.113.6")))
+    table.with_uplinks()
+    table.fact(Acquainted(PEER, False))
+    desired = table.node.desired()
+    assert desired is not None
+    assert desired.stun == (
+        StunQuery(3, "203.0.113.1:3478"),
+        StunQuery(4, "203.0.113.1:3478"),
+        StunQuery(3, "203.0.113.5:3478"),
+        StunQuery(4, "203.0.113.5:3478"),
+        StunQuery(5, "[2001:db8::5]:3478"),
+    )
+    table.fact(Mapped(3, "203.0.113.1:3478", "203.0.113.9:4000"))
+    table.fact(Mapped(4, "203.0.113.1:3478", "198.51.100.1:51820"))
+    table.fact(Mapped(3, "203.0.113.77:3478", "203.0.113.66:1"))
+    table.counters(path((3, FIRST), 10, primary=True))
+    hosts = [candidate.endpoint for candidate in table.peer().candidates if candidate.kind == "host"]
+    assert "198.51.100.1:51820" in hosts
+    assert [candidate for candidate in table.peer().candidates if candidate.kind != "host"] == [
+        Candidate("203.0.113.9:4000", "server_reflexive")
+    ]
+
+
+def test_what_stun_servers_said_is_forgotten_when_the_links_change() -> None:
+    table = Table(stun=(Endpoint("203.0.113.1", 3478),))
+    table.links(ETH0)
+    table.fact(Acquainted(PEER, False))
+    table.fact(Mapped(1, "203.0.113.1:3478", "203.0.113.9:4000"))
+    assert Candidate("203.0.113.9:4000", "server_reflexive") in table.peer().candidates
+    table.links(msgspec.structs.replace(ETH0, addresses=("192.0.2.77",)))
+    assert [candidate.kind for candidate in table.peer().candidates] == ["host"]
+
+
+def test_names_of_stun_servers_are_asked_for_like_those_of_endpoints() -> None:
+    stun = (Endpoint("203.0.113.1", 3478), Endpoint("stun.example.com", 3478))
+    config = msgspec.structs.replace(Table().config, stun=stun)
+    asked = [action for action in Node().handle(Configured(config), 0.0) if isinstance(action, Resolve)]
+    assert asked == [Resolve("stun.example.com")]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shore.io import state
+from shore.model.links import Lifetime
 
 KEY, OTHER = b"\1" * 32, b"\2" * 32
 
@@ -43,3 +44,22 @@ def test_a_directory_that_cannot_be_is_an_error_to_write_and_none_to_read(place:
     assert state.read_stamp(KEY) == 0.0
     with pytest.raises(OSError, match="state"):
         state.write_stamp(KEY, 1.0)
+
+
+def test_lifetimes_are_kept_by_network_the_newest_sixty_four(place: Path) -> None:
+    assert state.read_lifetimes() == ()
+    for number in range(70):
+        state.write_lifetime(Lifetime(f"net {number}", 20))
+    state.write_lifetime(Lifetime("net 30", 110, 120))
+    kept = state.read_lifetimes()
+    assert (len(kept), kept[0].network, kept[-1]) == (64, "net 6", Lifetime("net 30", 110, 120))
+    assert [path.name for path in place.iterdir()] == ["lifetimes"]
+
+
+@pytest.mark.parametrize("torn", [b"", b"[", b'[{"network": 5}]', b"\xff\xfe"])
+def test_torn_lifetimes_are_as_none_and_are_written_anew(place: Path, torn: bytes) -> None:
+    state.write_lifetime(Lifetime("net", 20))
+    (place / "lifetimes").write_bytes(torn)
+    assert state.read_lifetimes() == ()
+    state.write_lifetime(Lifetime("net", 30))
+    assert state.read_lifetimes() == (Lifetime("net", 30),)

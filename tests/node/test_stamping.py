@@ -9,6 +9,7 @@ from shore import _native
 from shore.core import events
 from shore.io import state
 from shore.model.config import TunnelConfig
+from shore.model.links import Lifetime
 from shore.node.stamping import Stamping
 
 FIRST, SECOND = b"\1" * 32, b"\2" * 32
@@ -68,3 +69,11 @@ def test_a_disk_that_takes_nothing_is_announced_once(heard: Heard, place: Path) 
     heard.stamping.keep(5.0)
     heard.stamping.keep(6.0)
     assert [what for what, _ in heard.said] == ["state not kept"]
+
+
+def test_what_is_known_of_nats_is_told_once_and_kept(heard: Heard) -> None:
+    heard.stamping.keep_lifetime(Lifetime("net", 20, 25))
+    heard.stamping.use(TunnelConfig("wg0", FIRST))
+    heard.stamping.use(TunnelConfig("wg0", SECOND))
+    told = [event for event in heard.told if isinstance(event, events.LifetimesRemembered)]
+    assert told == [events.LifetimesRemembered((Lifetime("net", 20, 25),))]

@@ -142,3 +142,13 @@ def test_a_name_that_no_device_can_have_is_refused(name: str) -> None:
 def test_no_text_ends_in_anything_but_a_configuration_or_one_sentence(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parse(text, "wg0")
+
+
+def test_stun_servers_are_endpoints_and_none_by_default() -> None:
+    config, _ = parse(
+        f"{KEYS}#@ Stun = stun.example.com:3478, [2001:db8::1]:3478, stun.example.com:3478", "wg0"
+    )
+    assert config.stun == (Endpoint("stun.example.com", 3478), Endpoint("2001:db8::1", 3478))
+    assert parse(KEYS, "wg0")[0].stun == ()
+    with pytest.raises(ConfigError, match=r"`stun\.example\.com` is no endpoint such as"):
+        parse(f"{KEYS}#@ Stun = stun.example.com", "wg0")

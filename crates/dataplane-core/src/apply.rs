@@ -4,11 +4,12 @@
 //! plane as it was. Peers keep their slots, and with them sessions, paths and counts.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 
 use ip_network::IpNetwork;
 
 use crate::allowed_ips::{AllowedIps, prefix};
-use crate::desired::{self, DesiredState};
+use crate::desired::{self, DesiredState, SocketId};
 use crate::engine::{Identity, Key};
 use crate::lane::{Keying, Keys, Lane};
 use crate::peer::Peer;
@@ -212,6 +213,27 @@ fn check_paths(desired: &DesiredState) -> Result<(), String> {
             return Err(format!(
                 "path {} leads to {} by a socket of the other family",
                 path.id, path.remote
+            ));
+        }
+    }
+    let leads = |id: SocketId, remote: SocketAddr| {
+        let fits =
+            |socket: &desired::Socket| socket.id == id && (socket.family == 4) == remote.is_ipv4();
+        desired.sockets.iter().any(fits)
+    };
+    for trial in desired.peers.iter().flat_map(|peer| &peer.trials) {
+        if !leads(trial.socket, trial.remote) {
+            let (number, remote) = (trial.number, trial.remote);
+            return Err(format!(
+                "trial {number} has no socket that leads to {remote}"
+            ));
+        }
+    }
+    for query in &desired.stun {
+        if !leads(query.socket, query.server) {
+            let server = query.server;
+            return Err(format!(
+                "the STUN server {server} has no socket that leads to it"
             ));
         }
     }

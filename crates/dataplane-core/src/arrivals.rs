@@ -1,7 +1,7 @@
 //! What a datagram is, whose it is, and what it leads to.
 //!
-//! The first byte tells WireGuard's four types and our three apart; the index, or a hello's tag, names
-//! the peer. Only initiations must be opened to learn who sent them (`greetings`).
+//! The first byte tells WireGuard's four types and our three apart, STUN's answers have a cookie; the index,
+//! or a hello's tag, names the peer. Only initiations must be opened to learn who sent them (`greetings`).
 
 use crate::allowed_ips::addresses;
 use crate::engine::{
@@ -13,6 +13,7 @@ use crate::fit::pieces::{Joined, is_piece};
 use crate::greetings::Greeted;
 use crate::plane::{PeerSlot, Plane, Received, Source, is_syn};
 use crate::probe;
+use crate::stun;
 use crate::time::Moment;
 
 /// What became of a datagram, or whose drop it is and why.
@@ -37,6 +38,10 @@ impl Plane {
             (Some([1, 0, 0, 0]), INITIATION_LEN) => self.initiation(source, datagram, now),
             (Some([2, 0, 0, 0]), RESPONSE_LEN) => self.response(source, datagram, now),
             (Some([3, 0, 0, 0]), COOKIE_REPLY_LEN) => self.cookie_reply(source, datagram, now),
+            _ if stun::is_answer(datagram) => self
+                .stun_answer(source, datagram, now)
+                .map(|()| Received::Nothing)
+                .map_err(|reason| (None, reason)),
             (Some([probe::HELLO | probe::WELCOME | probe::SEALED, ..]), _) => {
                 self.probe_message(source, datagram, now)
             }

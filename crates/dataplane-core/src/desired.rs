@@ -18,6 +18,9 @@ pub struct DesiredState {
     pub interface: Interface,
     pub sockets: Vec<Socket>,
     pub peers: Vec<Peer>,
+    /// STUN servers, each with a socket to ask it by.
+    #[serde(default)]
+    pub stun: Vec<StunQuery>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -43,6 +46,12 @@ pub struct Socket {
     pub uplink: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct StunQuery {
+    pub socket: SocketId,
+    pub server: SocketAddr,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Peer {
     pub public_key: ByteArray<32>,
@@ -64,6 +73,9 @@ pub struct Peer {
     pub candidates: Vec<Candidate>,
     /// In order of preference; the first one is the primary path unless a reflex knows better.
     pub paths: Vec<Path>,
+    /// Asked of a Shore peer once each.
+    #[serde(default)]
+    pub trials: Vec<Trial>,
 }
 
 /// When packets go out on two paths.
@@ -96,6 +108,9 @@ pub struct Path {
     /// The longest datagram that was proved to get there, with its IP header.
     #[serde(default)]
     pub mtu: Option<u16>,
+    /// How many seconds our NAT remembers it without a datagram, a margin included.
+    #[serde(default = "first_quiet")]
+    pub quiet_s: u16,
 }
 
 /// A question about one size on one path; its answer is the fact `measured`.
@@ -111,6 +126,16 @@ pub struct Measurement {
     pub ends: Option<(IpAddr, IpAddr)>,
 }
 
+/// A probe that is of no path, and whose echo the peer holds for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Trial {
+    /// A number that was not there before is a new trial.
+    pub number: u32,
+    pub socket: SocketId,
+    pub remote: SocketAddr,
+    pub hold_s: u16,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PathKind {
@@ -121,3 +146,9 @@ pub enum PathKind {
 fn yes() -> bool {
     true
 }
+
+fn first_quiet() -> u16 {
+    FIRST_QUIET_S
+}
+
+pub const FIRST_QUIET_S: u16 = 15;

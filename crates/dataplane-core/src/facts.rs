@@ -47,6 +47,12 @@ pub enum Fact {
         public_key: ByteArray<32>,
         candidates: Vec<Candidate>,
     },
+    /// A trial was answered, after the peer had held the echo for so long.
+    TrialEchoed {
+        public_key: ByteArray<32>,
+        number: u32,
+        held_s: f64,
+    },
     /// Initiations have gone unanswered for `for_s`; repeated each time the wait doubles.
     Unanswered {
         public_key: ByteArray<32>,
@@ -67,6 +73,12 @@ pub enum Fact {
         reason: DropReason,
         for_s: f64,
         count: u64,
+    },
+    /// A STUN server sees us there.
+    Mapped {
+        socket: SocketId,
+        server: SocketAddr,
+        mapped: SocketAddr,
     },
     /// A socket reports an error that is not about one destination.
     SocketFailed { socket: SocketId, errno: i32 },
@@ -100,6 +112,8 @@ pub enum DropReason {
     ReceiveQueue,
     /// From the network: not WireGuard, or of an impossible length.
     MalformedDatagram,
+    /// A STUN answer that nobody asked for.
+    StrayStun,
     /// Longer than the receive buffer.
     Truncated,
     BadMac,

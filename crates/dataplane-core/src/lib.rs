@@ -27,4 +27,6 @@ mod probing;
 mod reports;
 mod sizing;
 mod stage;
+mod stun;
 pub mod time;
+mod trials;

@@ -17,9 +17,10 @@ use crate::path::{Paths, Proof};
 use crate::plane::{Destination, PeerSlot, Source, Transmit, padded_len};
 use crate::probing::Probing;
 use crate::reports::{Losses, Reports};
-use crate::sizing::{Sizing, outer_headers};
+use crate::sizing::{Sizing, is_large};
 use crate::stage::Stage;
 use crate::time::Moment;
+use crate::trials::Trials;
 
 /// What all peers write to.
 pub struct Outputs {
@@ -89,6 +90,7 @@ pub struct Peer {
     /// Serial of the last `roamed` told about it.
     pub roamed: u64,
     pub probing: Probing,
+    pub trials: Trials,
     pub rate: Rate,
     pub flows: Flows,
     pub sizing: Sizing,
@@ -127,6 +129,7 @@ impl Peer {
             liveness,
             roamed: 0,
             probing: Probing::default(),
+            trials: Trials::default(),
             rate: Rate::default(),
             flows: Flows::default(),
             sizing: Sizing::new(first_piece, now),
@@ -439,11 +442,5 @@ impl Peer {
     }
 }
 
-/// Whether a datagram counts as a large one.
-pub fn is_large(len: usize, at: Destination) -> bool {
-    len + outer_headers(at.remote) > LARGE
-}
-
-const LARGE: usize = 1200;
 const MOST_WAITING: usize = 4096;
 const SILENT: Duration = Duration::from_secs(5);

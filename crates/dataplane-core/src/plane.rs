@@ -21,9 +21,11 @@ use crate::fit::mss;
 use crate::greetings::Greetings;
 use crate::limiter::Limiter;
 use crate::offload::headers::FLAGS;
-use crate::peer::{Outputs, Peer, is_large};
+use crate::peer::{Outputs, Peer};
 use crate::probe::{Acquaintance, Tag};
 use crate::reports::Losses;
+use crate::sizing::is_large;
+use crate::stun::Stun;
 use crate::time::Moment;
 
 /// A peer's place in the plane. Stays the same while the peer is configured.
@@ -80,6 +82,7 @@ pub struct Plane {
     pub(crate) greetings: Greetings,
     pub(crate) limiter: Limiter,
     pub(crate) outputs: Outputs,
+    pub(crate) stun: Stun,
     losses: Losses,
     drops: BTreeMap<DropReason, u64>,
     ticked: Moment,
@@ -102,6 +105,7 @@ impl Plane {
             greetings: Greetings::default(),
             limiter: Limiter::new(now),
             outputs: Outputs::new(seed, secret),
+            stun: Stun::default(),
             losses: Losses::default(),
             drops: BTreeMap::new(),
             ticked: now,
@@ -176,6 +180,7 @@ impl Plane {
             peer.tick(&mut self.outputs, now);
         }
         self.greetings.tick(now);
+        self.ask_stun(now);
         for fact in self.losses.due(None, None, now) {
             self.outputs.reports.tell(fact, now);
         }

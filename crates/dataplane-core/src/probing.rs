@@ -34,7 +34,7 @@ pub struct Probing {
     wished: Option<Wish>,
     asked_to_initiate: Moment,
     /// Its own of the probes that all peers may send.
-    share: Bucket,
+    pub share: Bucket,
     pub switches: u64,
 }
 
@@ -48,6 +48,11 @@ impl Probing {
     /// Other keys, or none: whatever was known is forgotten.
     pub fn begin(&mut self, hello_key: Option<HelloKey>, own: &Key, peer: &Key) {
         self.known = hello_key.map(|key| Acquaintance::new(key, own, peer));
+    }
+
+    pub fn next_transaction(&mut self) -> u32 {
+        self.transaction = self.transaction.wrapping_add(1);
+        self.transaction
     }
 
     /// Where the next initiation should go instead of the primary path.
@@ -123,7 +128,10 @@ impl Peer {
             self.acquainted(restarted, outputs, now);
         }
         match Message::decode(&content) {
-            Some(Message::Probe(probe)) => self.echo(source, &probe, outputs, now),
+            Some(Message::Probe(probe)) => match probe.trial {
+                Some(hold_s) => self.hold(source, &probe, hold_s, outputs, now),
+                None => self.echo(source, &probe, outputs, now),
+            },
             Some(Message::Echo(echo)) => self.take_echo(&echo, outputs, now),
             Some(Message::Candidates(candidates)) => {
                 let public_key = self.key();
@@ -171,6 +179,9 @@ impl Peer {
     }
 
     fn take_echo(&mut self, echo: &Echo, outputs: &mut Outputs, now: Moment) {
+        if self.trial_echoed(echo, outputs, now) {
+            return;
+        }
         if self.paths.answered(echo, now) {
             self.decide(outputs, now);
         } else {
@@ -189,6 +200,7 @@ impl Peer {
         if known.deadline().is_some_and(|due| due <= now) {
             self.greet(outputs, now);
         }
+        self.release_echoes(outputs, now);
         if self.paths.is_probed() {
             self.tell_learned(outputs, now);
             self.paths.overdue(now);
@@ -198,6 +210,7 @@ impl Peer {
         if needed && self.paths.is_probed() {
             self.send_probes(outputs, now);
             self.tell_candidates(outputs, now);
+            self.try_mappings(outputs, now);
             self.ask_to_initiate(outputs, now);
         }
         let greeting = self.probing.known.as_ref().and_then(Acquaintance::deadline);
@@ -234,8 +247,8 @@ impl Peer {
             {
                 return;
             }
-            self.probing.transaction = self.probing.transaction.wrapping_add(1);
-            let Some((to, probe)) = self.paths.probe(busy, self.probing.transaction, now) else {
+            let transaction = self.probing.next_transaction();
+            let Some((to, probe)) = self.paths.probe(busy, transaction, now) else {
                 return;
             };
             self.say(&Message::Probe(probe), to, outputs);
@@ -339,7 +352,7 @@ impl Peer {
         }
     }
 
-    fn say(&mut self, message: &Message, to: Destination, outputs: &mut Outputs) {
+    pub fn say(&mut self, message: &Message, to: Destination, outputs: &mut Outputs) {
         let known = self.probing.known.as_mut();
         if let Some(sealed) = known.and_then(|known| known.seal(&message.encode(0))) {
             outputs.send(Some(self.slot), to, &sealed);

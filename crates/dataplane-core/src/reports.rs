@@ -7,6 +7,7 @@
 //! 3 s during which it never paused for more than a second, and again for each further 3 s.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
@@ -133,10 +134,18 @@ fn kind(fact: &Fact) -> (Discriminant<Fact>, Option<ByteArray<32>>, u64) {
         Fact::Measured {
             public_key, token, ..
         } => (Some(*public_key), *token),
+        Fact::TrialEchoed {
+            public_key, number, ..
+        } => (Some(*public_key), u64::from(*number)),
         Fact::Losing {
             public_key, reason, ..
         } => (*public_key, *reason as u64),
         Fact::SocketFailed { socket, .. } => (None, u64::from(*socket)),
+        Fact::Mapped { socket, server, .. } => {
+            let mut hasher = DefaultHasher::new();
+            (socket, server).hash(&mut hasher);
+            (None, hasher.finish())
+        }
         Fact::TunFailed { .. } | Fact::Caught { .. } => (None, 0),
     };
     (discriminant(fact), peer, other)

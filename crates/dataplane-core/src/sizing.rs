@@ -126,6 +126,7 @@ impl Peer {
             count: 0,
             sent_at: now.0.as_nanos() as u64,
             report: Report::default(),
+            trial: None,
         };
         let known = self.probing.known.as_mut()?;
         known.seal(&Message::Probe(probe).encode(content))
@@ -156,11 +157,17 @@ impl Peer {
     }
 }
 
+/// Whether a datagram counts as a large one.
+pub fn is_large(len: usize, at: Destination) -> bool {
+    len + outer_headers(at.remote) > LARGE
+}
+
 /// IP and UDP headers of a datagram to there.
-pub fn outer_headers(remote: SocketAddr) -> usize {
+fn outer_headers(remote: SocketAddr) -> usize {
     if remote.is_ipv6() { 48 } else { 28 }
 }
 
 /// Tells transactions of sized probes from those of a path.
 const SIZED: u32 = 1 << 31;
+const LARGE: usize = 1200;
 const MOST_WAITING: usize = 256;

@@ -386,6 +386,7 @@ fn path(remote: std::net::SocketAddr) -> Path {
     Path {
         metered: false,
         mtu: None,
+        quiet_s: 15,
         id: 1,
         kind: PathKind::Direct,
         socket: SOCKET,

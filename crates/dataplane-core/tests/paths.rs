@@ -58,6 +58,7 @@ fn path(id: u32, socket: SocketId, remote: SocketAddr) -> Path {
         remote,
         metered: false,
         mtu: None,
+        quiet_s: 15,
     }
 }
 

@@ -427,7 +427,9 @@ mod tests {
     use crate::command::channel;
     use proptest::prelude::*;
     use serde_bytes::ByteArray;
-    use shore_dataplane_core::desired::{Interface, Lane, Path, PathKind, Peer, Socket};
+    use shore_dataplane_core::desired::{
+        Interface, Lane, Path, PathKind, Peer, Redundancy, Socket,
+    };
     use std::os::unix::net::UnixListener;
 
     fn decodes(body: &[u8]) -> bool {
@@ -450,8 +452,6 @@ mod tests {
             uplink: Some("eth0".into()),
         };
         let peer = Peer {
-            redundancy: Default::default(),
-            candidates: Vec::new(),
             public_key: ByteArray::new([1; 32]),
             preshared_key: None,
             allowed_ips: vec!["10.0.0.2/32".into()],
@@ -459,6 +459,8 @@ mod tests {
             wanted: true,
             renew: 3,
             lanes: vec![Lane { id: 0 }],
+            redundancy: Redundancy::Auto,
+            candidates: Vec::new(),
             paths: vec![Path {
                 id: 1,
                 kind: PathKind::Direct,
@@ -466,13 +468,15 @@ mod tests {
                 remote: "192.0.2.1:51820".parse().unwrap(),
                 metered: false,
                 mtu: None,
+                quiet_s: 15,
             }],
+            trials: Vec::new(),
         };
         let interface = Interface {
-            probing: true,
             private_key: Some(ByteArray::new([2; 32])),
             mtu: 1420,
             offload: true,
+            probing: true,
         };
         frames::encode(&Desired {
             r#type: "desired",
@@ -483,6 +487,7 @@ mod tests {
                 interface,
                 sockets: vec![socket],
                 peers: vec![peer],
+                stun: Vec::new(),
             },
         })
     }

@@ -4,7 +4,7 @@ import msgspec
 
 from shore.model.desired import DesiredState, Measurement
 from shore.model.host import HostPlan
-from shore.model.links import Way
+from shore.model.links import Exit, Lifetime, Way
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -50,6 +50,13 @@ class OpenUplinkSocket(msgspec.Struct, frozen=True):
     mark: int
 
 
+class OpenTrialSocket(msgspec.Struct, frozen=True):
+    """Open a socket on a new port for trials; answer with TrialSocketOpened or TrialSocketFailed."""
+
+    exit: Exit
+    mark: int
+
+
 class CloseSocket(msgspec.Struct, frozen=True):
     """Close our duplicate of a socket that no desired state names any more."""
 
@@ -84,6 +91,12 @@ class KeepStamp(msgspec.Struct, frozen=True):
     stamp: float
 
 
+class KeepLifetime(msgspec.Struct, frozen=True):
+    """Keep over a restart what was found about a network's NAT."""
+
+    lifetime: Lifetime
+
+
 class Announce(msgspec.Struct, frozen=True):
     """Tell people a named change with its reason."""
 
@@ -105,12 +118,14 @@ Action = (
     | OpenSockets
     | OpenExtraSocket
     | OpenUplinkSocket
+    | OpenTrialSocket
     | CloseSocket
     | SetMark
     | StartPlane
     | KillPlane
     | Resolve
     | KeepStamp
+    | KeepLifetime
     | Announce
     | GoDown
 )

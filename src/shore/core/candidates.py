@@ -1,17 +1,18 @@
 """Where we may be, and by which ways a Shore peer may be reached.
 
-*Ours* are told to every Shore peer: the addresses of the uplinks with the listen port, and what peers say
-that we look like from there. *Theirs* are the endpoints of the file, what they told us, and where they spoke
-from. Each pair of a socket and an endpoint of its family is a path; there are eight at most, and those that
-have answered come first.
+*Ours* are told to every Shore peer: the addresses of the uplinks with the listen port, and what STUN servers
+and peers say that we look like from there. *Theirs* are the endpoints of the file, what they told us, and
+where they spoke from. Each pair of a socket and an endpoint of its family is a path; there are eight at most,
+and those that have answered come first.
 """
 
 import ipaddress
+from collections.abc import Iterable
 
 from shore.core.sockets import Sockets
 from shore.model.desired import Candidate
 from shore.model.facts import PeerCounters
-from shore.model.links import Link
+from shore.model.links import Family, Link
 
 MOST_PATHS = 8
 MOST_CANDIDATES = 8
@@ -19,9 +20,9 @@ Place = tuple[int, str]
 
 
 def own_candidates(
-    links: tuple[Link, ...], port: int, counters: tuple[PeerCounters, ...]
+    links: tuple[Link, ...], port: int, counters: tuple[PeerCounters, ...], mapped: Iterable[str] = ()
 ) -> tuple[Candidate, ...]:
-    """What to tell peers; host candidates first."""
+    """What to tell peers; host candidates first, then `mapped`, which STUN servers say."""
     if not port:
         return ()
     hosts = [
@@ -32,6 +33,8 @@ def own_candidates(
         if _is_offered(address)
     ]
     known = {candidate.endpoint for candidate in hosts}
+    servers = [Candidate(seen, "server_reflexive") for seen in sorted(set(mapped) - known)]
+    known |= set(mapped)
     seen = {
         path.observed
         for peer in counters
@@ -39,7 +42,7 @@ def own_candidates(
         if path.observed is not None and path.observed not in known and path.state == "live"
     }
     reflexive = [Candidate(observed, "peer_reflexive") for observed in sorted(seen)]
-    return tuple((hosts + reflexive)[:MOST_CANDIDATES])
+    return tuple((hosts + servers + reflexive)[:MOST_CANDIDATES])
 
 
 def places(
@@ -68,7 +71,7 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def family_of(remote: str) -> int:
+def family_of(remote: str) -> Family:
     """4 or 6."""
     return 6 if remote.startswith("[") else 4
 

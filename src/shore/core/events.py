@@ -5,7 +5,7 @@ import msgspec
 from shore.model.config import TunnelConfig
 from shore.model.desired import DesiredState, Socket
 from shore.model.facts import Fact, PeerCounters
-from shore.model.links import Link, Way
+from shore.model.links import Exit, Lifetime, Link, Way
 
 
 class Configured(msgspec.Struct, frozen=True):
@@ -49,6 +49,26 @@ class UplinkSocketFailed(msgspec.Struct, frozen=True):
 
     way: Way
     reason: str
+
+
+class TrialSocketOpened(msgspec.Struct, frozen=True):
+    """A socket for trials of NAT mappings is open, on a port of its own."""
+
+    exit: Exit
+    socket: Socket
+
+
+class TrialSocketFailed(msgspec.Struct, frozen=True):
+    """It could not be opened."""
+
+    exit: Exit
+    reason: str
+
+
+class LifetimesRemembered(msgspec.Struct, frozen=True):
+    """What earlier brains found about the NATs of the networks they were in."""
+
+    lifetimes: tuple[Lifetime, ...]
 
 
 class SocketsFailed(msgspec.Struct, frozen=True):
@@ -157,6 +177,9 @@ Event = (
     | ExtraSocketOpened
     | UplinkSocketOpened
     | UplinkSocketFailed
+    | TrialSocketOpened
+    | TrialSocketFailed
+    | LifetimesRemembered
     | SocketsFailed
     | PlaneStarted
     | PlaneLost

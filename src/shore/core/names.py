@@ -6,8 +6,10 @@ while a peer behind it is silent, after a change of links, and every ten minutes
 """
 
 import ipaddress
+from collections.abc import Iterable
 
 from shore.core import timers
+from shore.model.config import Endpoint
 
 
 def is_literal(host: str) -> bool:
@@ -17,6 +19,11 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def names_of(endpoints: Iterable[Endpoint]) -> set[str]:
+    """Hosts that must be asked for."""
+    return {endpoint.host for endpoint in endpoints if not is_literal(endpoint.host)}
 
 
 class Names:

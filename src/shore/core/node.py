@@ -52,23 +52,24 @@ from shore.core.events import (
     UplinkSocketOpened,
     Woke,
 )
+from shore.core.keepalive import Keepalive
 from shore.core.mtu import Mtus
-from shore.core.names import Names
-from shore.core.peer import PeerRecord
+from shore.core.names import Names, names_of
+from shore.core.peer import Footing, PeerRecord
 from shore.core.plane import PlaneWatch
 from shore.core.reconcile import fwmark_of, host_plan
 from shore.core.recovery import NodeLadder, Rung
-from shore.core.score import reason
 from shore.core.stamps import Stamps
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, TunnelConfig
-from shore.model.desired import DesiredState, Interface
+from shore.model.desired import DesiredState, Interface, StunQuery
 from shore.model.facts import (
     Acquainted,
     Candidates,
     Fact,
     Learned,
     Losing,
+    Mapped,
     Measured,
     PeerCounters,
     Roamed,
@@ -92,6 +93,7 @@ class Node:
         self.peers: dict[bytes, PeerRecord] = {}
         self.plane = PlaneWatch()
         self.stamps = Stamps()
+        self.keepalive = Keepalive()
         self.answer: PlaneAnswered | None = None
         self.counters: tuple[PeerCounters, ...] = ()
         self.counters_at = float("-inf")
@@ -109,6 +111,8 @@ class Node:
         """Take one event; return what is to be done, in order."""
         self._actions = []
         self._take(event, now)
+        wanted = {key for key, peer in self.peers.items() if peer.acquainted and peer.is_wanted}
+        self._actions += self.keepalive.follow(event, self.underlay, wanted, now)
         if self.config is not None:
             self._settle(now)
         return self._actions
@@ -120,15 +124,16 @@ class Node:
 
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
-        waits = [self._names.deadline(), self.plane.deadline(), self.mtus.deadline()]
+        timed = (self._names, self.plane, self.mtus, self.keepalive)
+        waits = [each.deadline() for each in timed]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def desired(self) -> DesiredState | None:
         """The desired state as it follows from everything known; None before there are sockets."""
         if self.config is None or not self.underlay.sockets.unbound:
             return None
-        own, costly = self.underlay.candidates(self.counters), self.underlay.metered(self.config)
-        cap = self.mtus.cap(self.config)
+        queries = self.underlay.queries(self.config, self._names.addresses)
+        footing = self._footing(self.config, queries)
         extras = [peer.extra for peer in self.peers.values() if peer.extra is not None]
         return DesiredState(
             interface=Interface(
@@ -137,12 +142,11 @@ class Node:
                 self.config.offload,
                 self.config.probing,
             ),
-            sockets=(*self.underlay.sockets.all(), *extras),
+            sockets=(*self.underlay.sockets.all(), *extras, *self.keepalive.sockets()),
             peers=tuple(
-                peer.desired(self.underlay.sockets, self._names.addresses, own, costly, cap)
-                for peer in self.peers.values()
-                if self.config.private_key is not None
+                peer.desired(footing) for peer in self.peers.values() if self.config.private_key is not None
             ),
+            stun=queries,
         )
 
     def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
@@ -212,7 +216,8 @@ class Node:
         records = {key: self._record(peer) for key, peer in wanted.items()}
         self.peers.clear()
         self.peers.update(records)
-        self._use_names(now)
+        hosts = [peer.names() for peer in self.peers.values()]
+        self._names.use(names_of(config.stun).union(*hosts), now)
         mark, marked = fwmark_of(config), self.underlay.mark
         self.underlay.mark = mark
         moved = previous is not None and config.listen_port not in (0, self.listen_port)
@@ -303,20 +308,9 @@ class Node:
         metered = self.underlay.metered(self.config) if self.config else set()
         for entry in counters:
             peer = self.peers.get(entry.public_key)
-            if peer is None:
-                continue
-            peer.acquainted = entry.probed
-            costly = {(path.socket, path.remote) for path in entry.paths if path.socket in metered}
-            uplinks = {
-                (path.socket, path.remote): name
-                for path in entry.paths
-                if (name := self.underlay.uplink_of(path)) is not None
-            }
-            verdict = peer.judge.judge(entry.paths, costly, now, uplinks) if entry.probed else None
-            if verdict is not None:
-                peer.moved_to((verdict.best.socket, verdict.best.remote))
-                self._announce(f"path {verdict.best.remote} preferred", reason(verdict), entry.public_key)
-            self._actions += self.mtus.counted(entry, now)
+            if peer is not None:
+                self._actions += peer.counted(entry, metered, self.underlay.uplinks(entry), now)
+                self._actions += self.mtus.counted(entry, now)
 
     def _learn(self, fact: Fact, now: float) -> None:
         peer = self.peers.get(getattr(fact, "public_key", None) or b"")
@@ -333,6 +327,8 @@ class Node:
                 peer.learned((fact.socket, fact.remote))
             case Candidates() if peer is not None:
                 peer.told = fact.candidates
+            case Mapped():
+                self.underlay.seen(fact)
             case Measured():
                 self._actions += self.mtus.measured(fact, now)
             case Unanswered() if peer is not None:
@@ -345,8 +341,6 @@ class Node:
                 self._socket_failed(fact, now)
             case TunFailed() if fact.errno == DEVICE_DELETED:
                 self._do(GoDown("the device was deleted"))
-            case _:
-                pass
 
     def _climb(self, peer: PeerRecord, fact: Unanswered, now: float) -> None:
         for rung in peer.climbed(fact.for_s):
@@ -378,12 +372,24 @@ class Node:
 
     def _socket_failed(self, fact: SocketFailed, now: float) -> None:
         # The socket of an uplink that is gone follows its link.
-        if self.underlay.sockets.uplink_of(fact.socket) is None:
+        if self.underlay.sockets.uplink_of(fact.socket) is None and not self.keepalive.owns(fact.socket):
             self._rebind(f"a socket failed (errno {fact.errno})", now)
 
+    def _footing(self, config: TunnelConfig, queries: tuple[StunQuery, ...]) -> Footing:
+        return Footing(
+            self.underlay.sockets,
+            self._names.addresses,
+            self.keepalive,
+            self.underlay.candidates(self.counters, queries),
+            self.underlay.metered(config),
+            self.mtus.cap(config),
+        )
+
     def _measure(self, peer: PeerRecord, now: float) -> None:
-        place = peer.place(self.underlay.sockets, self._names.addresses)
-        if place is not None and self.config is not None:
+        if self.config is None:
+            return
+        place = peer.place(self._footing(self.config, ()))
+        if place is not None:
             self._actions += self.mtus.known(self.config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
@@ -404,10 +410,6 @@ class Node:
             if event.host in peer.names():
                 peer.roamed = None if peer.silent_s > 0 else peer.roamed
                 self._renew(key, f"{event.host} resolved anew")
-
-    def _use_names(self, now: float) -> None:
-        hosts = [peer.names() for peer in self.peers.values()]
-        self._names.use(set[str]().union(*hosts), now)
 
     def _renew(self, public_key: bytes, why: str) -> None:
         peer = self.peers.get(public_key)

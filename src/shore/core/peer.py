@@ -9,18 +9,20 @@ A Shore peer has more: what it told of itself, every place it spoke from, and a 
 that its packets take now comes first in the advice, so that advice never contradicts a reflex.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
+from typing import NamedTuple
 
 from shore.core import timers
 from shore.core.actions import Action, Announce
 from shore.core.candidates import Place, endpoint, family_of, is_told, places
-from shore.core.names import is_literal
-from shore.core.score import PathJudge
+from shore.core.keepalive import Keepalive
+from shore.core.names import names_of
+from shore.core.score import PathJudge, reason
 from shore.core.sizes import Sizes
 from shore.core.sockets import Sockets
 from shore.model.config import PeerConfig
 from shore.model.desired import Candidate, Lane, Path, Peer, Socket
-from shore.model.facts import Acquainted, Roamed
+from shore.model.facts import Acquainted, PeerCounters, Roamed
 
 # A peer with an Endpoint must not idle out behind a NAT because its file is silent.
 OWN_KEEPALIVE = 25
@@ -31,6 +33,21 @@ RUNGS = (
     ("extra socket", timers.EXTRA_SOCKET_AFTER),
     ("unreachable", timers.UNREACHABLE_AFTER),
 )
+
+
+class Footing(NamedTuple):
+    """What every peer's part of the desired state stands on.
+
+    `own` is told to Shore peers, `metered` are the ids of sockets that cost money, `cap` is the longest
+    packet that may be sent.
+    """
+
+    sockets: Sockets
+    addresses: Callable[[str], tuple[str, ...]]
+    keepalive: Keepalive
+    own: tuple[Candidate, ...] = ()
+    metered: Container[int] = ()
+    cap: int | None = None
 
 
 class PeerRecord:
@@ -49,6 +66,7 @@ class PeerRecord:
         self.rung = 0
         # What is known of it as a Shore node.
         self.acquainted = False
+        self.answers_probes = False
         self.told: tuple[Candidate, ...] = ()
         self.spoken: list[Place] = []
         self.judge = PathJudge()
@@ -66,9 +84,20 @@ class PeerRecord:
             return OWN_KEEPALIVE, "Shore's own: the peer has an Endpoint and no PersistentKeepalive"
         return 0, "none: the peer has no Endpoint"
 
+    def quiet_s(self, keepalive: Keepalive, place: Place) -> tuple[int, str]:
+        """How long a path to it as a Shore peer may be left alone, and why."""
+        quiet_s, why = keepalive.quiet_s(place)
+        configured = self.config.keepalive_s or quiet_s
+        return (configured, "configured") if configured < quiet_s else (quiet_s, why)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its session is kept alive without traffic."""
+        return bool(self.config.endpoints) or self.keepalive()[0] > 0
+
     def names(self) -> set[str]:
         """Names that must be resolved for it."""
-        return {endpoint.host for endpoint in self.config.endpoints if not is_literal(endpoint.host)}
+        return names_of(self.config.endpoints)
 
     def reconfigure(self, config: PeerConfig) -> None:
         """Take another configuration; another endpoint is gone to at once."""
@@ -79,37 +108,29 @@ class PeerRecord:
             self.spoken = []
             self.renew += 1
 
-    def desired(
-        self,
-        sockets: Sockets,
-        addresses: Callable[[str], tuple[str, ...]],
-        own: tuple[Candidate, ...] = (),
-        metered: Container[int] = (),
-        cap: int | None = None,
-    ) -> Peer:
-        """Its part of the desired state; `own` is told to it if it is a Shore node.
-
-        `metered` are the ids of sockets that cost money; `cap` is the longest packet that may be sent.
-        """
-        keepalive_s, _ = self.keepalive()
+    def desired(self, footing: Footing) -> Peer:
+        """Its part of the desired state."""
+        # A Shore peer's paths are kept alive by probes.
+        keepalive_s = 0 if self.answers_probes else self.keepalive()[0]
         return Peer(
             public_key=self.config.public_key,
             preshared_key=self.config.preshared_key,
             allowed_ips=self.config.allowed_ips,
             keepalive_s=keepalive_s,
-            wanted=bool(self.config.endpoints) or keepalive_s > 0,
+            wanted=self.is_wanted,
             renew=self.renew,
             lanes=(Lane(0),),
-            paths=self._paths(sockets, addresses, own, metered, cap),
+            paths=self._paths(footing),
             redundancy=self.config.redundancy,
-            candidates=own if self.acquainted else (),
+            candidates=footing.own if self.acquainted else (),
+            trials=footing.keepalive.trials(self.config.public_key) if self.acquainted else (),
         )
 
-    def place(self, sockets: Sockets, addresses: Callable[[str], tuple[str, ...]]) -> Place | None:
+    def place(self, footing: Footing) -> Place | None:
         """Where its packets go now, as far as we know."""
         if self.roamed is not None:
             return self.roamed
-        paths = self._paths(sockets, addresses)
+        paths = self._paths(footing)
         return (paths[0].socket, paths[0].remote) if paths else None
 
     def moved_to(self, place: Place) -> None:
@@ -120,6 +141,21 @@ class PeerRecord:
     def learned(self, place: Place) -> None:
         """It spoke from there."""
         self.spoken = [place, *(known for known in self.spoken if known != place)][:MOST_SPOKEN]
+
+    def counted(
+        self, counters: PeerCounters, metered: Container[int], uplinks: Mapping[Place, str], now: float
+    ) -> list[Action]:
+        """The plane's numbers about it; they may be a reason to prefer another path."""
+        self.acquainted = counters.probed
+        # A path that is only suspect, as lossy ones often are, is no reason to change anything.
+        alive = any(path.state not in ("dead", "unproven") for path in counters.paths)
+        self.answers_probes = counters.probed and alive
+        costly = {(path.socket, path.remote) for path in counters.paths if path.socket in metered}
+        judged = self.judge.judge(counters.paths, costly, now, uplinks) if counters.probed else None
+        if judged is None:
+            return []
+        self.moved_to((judged.best.socket, judged.best.remote))
+        return self._say(f"path {judged.best.remote} preferred", reason(judged))
 
     def climbed(self, silent_s: float) -> list[str]:
         """Initiations have gone unanswered for so long. Returns the rungs that were reached."""
@@ -159,25 +195,19 @@ class PeerRecord:
         """The rung it stands on."""
         return RUNGS[self.rung - 1][0] if self.rung else None
 
-    def _paths(
-        self,
-        sockets: Sockets,
-        addresses: Callable[[str], tuple[str, ...]],
-        own: tuple[Candidate, ...] = (),
-        metered: Container[int] = (),
-        cap: int | None = None,
-    ) -> tuple[Path, ...]:
+    def _paths(self, footing: Footing) -> tuple[Path, ...]:
+        sockets = footing.sockets
         remotes = [
             endpoint(address, configured.port)
             for configured in self.config.endpoints
-            for address in addresses(configured.host)
+            for address in footing.addresses(configured.host)
         ]
         extra = () if self.extra is None else (self.extra,)
         open_ids = {socket.id for socket in (*sockets.all(), *extra)}
         last = [] if self.roamed is None else [self.roamed]
         roamed = [place for place in last if place[0] in open_ids]
         if self.acquainted:
-            ourselves = {candidate.endpoint for candidate in own}
+            ourselves = {candidate.endpoint for candidate in footing.own}
             told = [candidate.endpoint for candidate in self.told if is_told(candidate, ourselves)]
             found = places(sockets, [*last, *self.spoken], [*remotes, *told], open_ids)
         else:
@@ -192,12 +222,13 @@ class PeerRecord:
         unique = tuple(dict.fromkeys(found))
         return tuple(
             Path(
-                self._path_id(place),
-                "direct",
-                place[0],
-                place[1],
-                place[0] in metered,
-                self.sizes.mtu(place, cap),
+                id=self._path_id(place),
+                kind="direct",
+                socket=place[0],
+                remote=place[1],
+                metered=place[0] in footing.metered,
+                quiet_s=self.quiet_s(footing.keepalive, place)[0],
+                mtu=self.sizes.mtu(place, footing.cap),
             )
             for place in unique
         )

@@ -2,6 +2,7 @@
 
 from shore.core import timers
 from shore.core.node import Node
+from shore.core.peer import PeerRecord
 from shore.core.reconcile import fwmark_of
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
@@ -38,7 +39,7 @@ def tunnel_status(
 
 def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) -> PeerStatus:
     record = node.peers[key]
-    keepalive_s, reason = record.keepalive()
+    keepalive_s, reason = _keepalive(node, record, counters)
     return PeerStatus(
         public_key=key_text(key),
         endpoint=counters.endpoint if counters else None,
@@ -62,6 +63,13 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) ->
         if counters and counters.probed
         else (),
     )
+
+
+def _keepalive(node: Node, record: PeerRecord, counters: PeerCounters | None) -> tuple[int, str]:
+    primary = next((path for path in counters.paths if path.primary), None) if counters else None
+    if primary is None or not record.acquainted:
+        return record.keepalive()
+    return record.quiet_s(node.keepalive, (primary.socket, primary.remote))
 
 
 def _path(node: Node, key: bytes, path: PathCounters) -> PathStatus:

@@ -50,6 +50,7 @@ PROBES_COUNTED = 20
 LEFT_HOLD = 60.0
 LEFT_LONGEST = 600.0
 LEFT_MEMORY = 300.0
+
 # When to close a round of MTU probes: this long after the small probe behind the large ones was answered
 # (or the round trip, if longer), or 3 round trips after it was sent, within these bounds. The grace keeps a
 # search below 50 probes a second.
@@ -66,3 +67,13 @@ MTU_RAISE = (30.0, 60.0, 120.0, 300.0, 600.0)
 # When to take the next suspicion seriously: evidence cannot be forged, ICMP can, ever more slowly then.
 MTU_EVIDENCE_INTERVAL = 1.0
 MTU_HINT_INTERVAL = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+# When to try how long a NAT remembers: how late an echo may be; how long a mapping is in use before it is
+# tried (Linux takes it for a stream after two seconds); after how many unanswered greetings to rest, and
+# for how long; when to ask a peer again that cannot help; when to verify what was found.
+TRIAL_PATIENCE = 3.0
+TRIAL_WARM = 3.0
+TRIAL_GREETINGS = 3
+TRIAL_REST = 60.0
+TRIAL_HELPLESS = 600.0
+TRIAL_AGAIN = 6 * 3600.0

@@ -5,14 +5,18 @@ they decide the port. Bound ones follow the links from then on. When the unbound
 bound ones are too: whatever was wrong with a socket may be wrong with all of them.
 """
 
+from collections.abc import Callable
+
 from shore.core.actions import Action, CloseSocket, OpenSockets, OpenUplinkSocket
-from shore.core.candidates import own_candidates
+from shore.core.candidates import Place, endpoint, family_of, own_candidates
 from shore.core.events import SocketsOpened
 from shore.core.sockets import Sockets, metered
 from shore.model.config import TunnelConfig
-from shore.model.desired import Candidate
-from shore.model.facts import PathCounters, PeerCounters
+from shore.model.desired import Candidate, StunQuery
+from shore.model.facts import Mapped, PathCounters, PeerCounters
 from shore.model.links import Link
+
+MOST_QUERIES = 16
 
 
 class Underlay:
@@ -24,6 +28,7 @@ class Underlay:
         self.mark = 0
         self.links: tuple[Link, ...] | None = None
         self.opening = False
+        self._mapped: dict[StunQuery, str] = {}
 
     def open(self, port: int, why: str) -> list[Action]:
         """Open the unbound sockets, anew if they are there."""
@@ -59,15 +64,37 @@ class Underlay:
         """Take the links as they are now. Returns whether packets may have to go other ways."""
         previous, self.links = self.links, links
         self.sockets.links_changed()
-        return previous is not None and _routes(previous) != _routes(links)
+        moved = previous is not None and routes(previous) != routes(links)
+        if moved:
+            self._mapped = {}
+        return moved
 
     def leads_on(self) -> bool:
         """Whether there is any way out."""
         return any(link.up and link.addresses for link in self.links or ())
 
-    def candidates(self, counters: tuple[PeerCounters, ...]) -> tuple[Candidate, ...]:
+    def queries(
+        self, config: TunnelConfig, addresses: Callable[[str], tuple[str, ...]]
+    ) -> tuple[StunQuery, ...]:
+        """Which STUN servers to ask by which sockets: an address of each family, by each way out."""
+        found = []
+        for server in config.stun:
+            remotes = [endpoint(address, server.port) for address in addresses(server.host)]
+            first = {family_of(remote): remote for remote in reversed(remotes)}
+            for family, remote in first.items():
+                found += [StunQuery(socket.id, remote) for socket in self.sockets.of_family(family)]
+        return tuple(found[:MOST_QUERIES])
+
+    def seen(self, fact: Mapped) -> None:
+        """A STUN server answered."""
+        self._mapped[StunQuery(fact.socket, fact.server)] = fact.mapped
+
+    def candidates(
+        self, counters: tuple[PeerCounters, ...], queries: tuple[StunQuery, ...] = ()
+    ) -> tuple[Candidate, ...]:
         """Where Shore peers may find us."""
-        return own_candidates(self.links or (), self.port, counters)
+        mapped = [self._mapped[query] for query in queries if query in self._mapped]
+        return own_candidates(self.links or (), self.port, counters, mapped)
 
     def uplink_of(self, path: PathCounters) -> str | None:
         """The interface that a path leaves by: its socket's, else that of the address seen by the peer."""
@@ -77,13 +104,18 @@ class Underlay:
         seen = path.observed.rpartition(":")[0].strip("[]")
         return next((link.name for link in self.links or () if seen in link.addresses), None)
 
+    def uplinks(self, counters: PeerCounters) -> dict[Place, str]:
+        """The interfaces that a peer's paths leave by, where they are known."""
+        found = {(path.socket, path.remote): self.uplink_of(path) for path in counters.paths}
+        return {place: name for place, name in found.items() if name is not None}
+
     def metered(self, config: TunnelConfig) -> set[int]:
         """Sockets of uplinks that cost money."""
         costly = metered(config)
         return {socket.id for socket in self.sockets.all() if socket.uplink in costly}
 
 
-def _routes(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:
+def routes(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:
     """What about the links decides where packets can go."""
     return frozenset(
         (link.index, link.up, frozenset(link.addresses), link.default)

@@ -2,6 +2,7 @@
 
 STATE/             0700  SHORE_STATE_DIR, else /var/lib/shore
 STATE/stamps/KEY   0600  the highest stamp of handshakes sent with a key; KEY is the public key in hexadecimal
+STATE/lifetimes    0600  how long the NATs of the networks we were in remember a mapping; the newest 64
 
 Losing any of it costs something, and never the start of a tunnel.
 """
@@ -10,6 +11,10 @@ import os
 from pathlib import Path
 
 import msgspec
+
+from shore.model.links import Lifetime
+
+MOST_LIFETIMES = 64
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -33,14 +38,36 @@ def read_stamp(public_key: bytes) -> float:
 
 def write_stamp(public_key: bytes, sent_until: float) -> None:
     """Keep it, whole or not at all. Raises OSError."""
-    file = _stamp_file(public_key)
+    _write(_stamp_file(public_key), msgspec.json.encode(Stamp(sent_until)))
+
+
+def read_lifetimes() -> tuple[Lifetime, ...]:
+    """What is known of NATs, the oldest first."""
+    try:
+        return msgspec.json.decode(_lifetimes_file().read_bytes(), type=tuple[Lifetime, ...])
+    except (OSError, msgspec.DecodeError):
+        return ()
+
+
+def write_lifetime(lifetime: Lifetime) -> None:
+    """Keep it beside those of other networks. Raises OSError."""
+    others = [known for known in read_lifetimes() if known.network != lifetime.network]
+    _write(_lifetimes_file(), msgspec.json.encode([*others, lifetime][-MOST_LIFETIMES:]))
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Whole or not at all; the newest of several writers wins. Raises OSError."""
     for directory in (root(), file.parent):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = file.with_suffix(".new")
+    new = file.with_suffix(f".{os.getpid()}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as opened:
-        opened.write(msgspec.json.encode(Stamp(sent_until)))
+        opened.write(content)
     new.replace(file)
+
+
+def _lifetimes_file() -> Path:
+    return root() / "lifetimes"
 
 
 def _stamp_file(public_key: bytes) -> Path:

@@ -48,7 +48,7 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     `addresses` and prefixes are normalised strings (`10.0.0.1/24`, host bits kept for addresses,
     cleared for allowed IPs). `listen_port` 0 means any; `fwmark` 0 means none; `mtu` None means
     Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host. Without
-    `uplinks`, those are the interfaces with a default route.
+    `uplinks`, those are the interfaces with a default route. `stun` names servers of RFC 8489.
     """
 
     name: str
@@ -67,4 +67,5 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     realtime: bool = True
     probing: bool = True
     uplinks: tuple[Uplink, ...] = ()
+    stun: tuple[Endpoint, ...] = ()
     source: str | None = None

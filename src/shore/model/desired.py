@@ -12,6 +12,8 @@ PathKind = Literal["direct", "relay"]
 PathState = Literal["live", "held", "unproven", "suspect", "dead"]
 CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static"]
 Redundancy = Literal["off", "auto", "interactive", "always"]
+# A NAT mapping of 20 s lives on this, and few are shorter.
+FIRST_QUIET_S = 15
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -38,7 +40,10 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Path(msgspec.Struct, frozen=True):
-    """A way to one peer: a local socket and a remote endpoint (`192.0.2.1:51820`)."""
+    """A way to one peer: a local socket and a remote endpoint (`192.0.2.1:51820`).
+
+    `quiet_s` is how long the NATs before us remember it without a datagram, a margin included.
+    """
 
     id: int
     kind: PathKind
@@ -46,6 +51,7 @@ class Path(msgspec.Struct, frozen=True):
     remote: str
     metered: bool = False
     mtu: int | None = None
+    quiet_s: int = FIRST_QUIET_S
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -60,6 +66,15 @@ class Measurement(msgspec.Struct, frozen=True):
     size: int
     token: int
     ends: tuple[str, str] | None = None
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A probe that is of no path, and whose echo the peer holds; a new number is a new trial."""
+
+    number: int
+    socket: int
+    remote: str
+    hold_s: int
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -86,6 +101,14 @@ class Peer(msgspec.Struct, frozen=True):
     paths: tuple[Path, ...]
     redundancy: Redundancy = "auto"
     candidates: tuple[Candidate, ...] = ()
+    trials: tuple[Trial, ...] = ()
+
+
+class StunQuery(msgspec.Struct, frozen=True):
+    """A STUN server, and a socket to ask it by."""
+
+    socket: int
+    server: str
 
 
 class DesiredState(msgspec.Struct, frozen=True):
@@ -94,3 +117,4 @@ class DesiredState(msgspec.Struct, frozen=True):
     interface: Interface
     sockets: tuple[Socket, ...]
     peers: tuple[Peer, ...]
+    stun: tuple[StunQuery, ...] = ()

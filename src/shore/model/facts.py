@@ -55,6 +55,14 @@ class Candidates(_Fact, frozen=True, tag="candidates"):
     candidates: tuple[Candidate, ...]
 
 
+class TrialEchoed(_Fact, frozen=True, tag="trial_echoed"):
+    """A trial was answered, after the peer had held the echo for so long."""
+
+    public_key: bytes
+    number: int
+    held_s: float
+
+
 class Unanswered(_Fact, frozen=True, tag="unanswered"):
     """Initiations have gone unanswered for `for_s` seconds; told after 2 s and at each doubling."""
 
@@ -86,6 +94,14 @@ class Losing(_Fact, frozen=True, tag="losing"):
     count: int
 
 
+class Mapped(_Fact, frozen=True, tag="mapped"):
+    """A STUN server sees a socket of ours there."""
+
+    socket: int
+    server: str
+    mapped: str
+
+
 class SocketFailed(_Fact, frozen=True, tag="socket_failed"):
     """A socket reported an error that is not about one destination."""
 
@@ -113,10 +129,12 @@ Fact = (
     | Acquainted
     | Learned
     | Candidates
+    | TrialEchoed
     | Unanswered
     | OneWay
     | Measured
     | Losing
+    | Mapped
     | SocketFailed
     | TunFailed
     | Caught

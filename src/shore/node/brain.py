@@ -119,6 +119,8 @@ class Brain:
                 self.tell(self._openings.open_extra(action))
             case do.OpenUplinkSocket():
                 self.tell(self._openings.open_uplink(action))
+            case do.OpenTrialSocket():
+                self.tell(self._openings.open_trial(action))
             case do.CloseSocket():
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
@@ -133,6 +135,8 @@ class Brain:
                 self._spawn(self._resolve(action.host))
             case do.KeepStamp():
                 self.stamping.keep(action.stamp)
+            case do.KeepLifetime():
+                self.stamping.keep_lifetime(action.lifetime)
             case do.Announce():
                 self._journal.announce(action)
             case do.GoDown():

@@ -56,6 +56,15 @@ class Openings:
             return events.UplinkSocketFailed(action.way, str(error.strerror))
         return events.UplinkSocketOpened(action.way, Socket(self._add(opened), family, name))
 
+    def open_trial(self, action: do.OpenTrialSocket) -> events.TrialSocketOpened | events.TrialSocketFailed:
+        """One on a port of its own, for trials by an exit."""
+        uplink, family = action.exit
+        try:
+            opened = open_socket(family, 0, mark=action.mark, device=uplink)
+        except OSError as error:
+            return events.TrialSocketFailed(action.exit, str(error.strerror))
+        return events.TrialSocketOpened(action.exit, Socket(self._add(opened), family))
+
     def adopt(self, number: int, descriptor: int) -> None:
         """One that a running plane held."""
         self.sockets[number] = socket.socket(fileno=descriptor)

@@ -1,4 +1,6 @@
-"""Tell the heart of the wall clock, and keep for it how far handshakes were stamped (see `core.stamps`)."""
+"""What the heart is told at the start, and wants kept over a restart: how far the handshakes of a key were
+stamped (`core.stamps`), with the wall clock that stamps them, and what NATs remember (`core.keepalive`).
+"""
 
 import time
 from collections.abc import Callable
@@ -7,6 +9,7 @@ from shore import _native
 from shore.core import events
 from shore.io import state
 from shore.model.config import TunnelConfig
+from shore.model.links import Lifetime
 
 
 class Stamping:
@@ -25,6 +28,8 @@ class Stamping:
             return
         # The last word about the key that goes.
         self.read_clock()
+        if self._private_key is None:
+            self._tell(events.LifetimesRemembered(state.read_lifetimes()))
         self._private_key, self._public_key = config.private_key, _native.public_key(config.private_key)
         self._tell(events.StampRemembered(state.read_stamp(self._public_key)))
         self.read_clock()
@@ -34,11 +39,20 @@ class Stamping:
         self._tell(events.ClockRead(time.time()))
 
     def keep(self, stamp: float) -> None:
-        """Carry out KeepStamp; a disk that takes nothing is announced once."""
-        if self._public_key is None:
+        """Carry out KeepStamp."""
+        public_key = self._public_key
+        if public_key is None:
             return
+        self._keep(lambda: state.write_stamp(public_key, stamp))
+
+    def keep_lifetime(self, lifetime: Lifetime) -> None:
+        """Carry out KeepLifetime."""
+        self._keep(lambda: state.write_lifetime(lifetime))
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """A disk that takes nothing is announced once."""
         try:
-            state.write_stamp(self._public_key, stamp)
+            write()
         except OSError as error:
             if not self._failed:
                 self._announce("state not kept", f"{error.filename}: {(error.strerror or '').lower()}")

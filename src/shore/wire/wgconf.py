@@ -10,6 +10,7 @@
     #@ Realtime = on | off           #@ Redundancy = off | auto | interactive | always
     #@ Probing = on | off
     #@ Uplinks = eth0, wwan0 metered
+    #@ Stun = host:port, ...         (servers that tell what we look like from outside)
 
 Keys and section names are read whatever their case. wg-quick takes `#@` lines for comments, so one file
 serves both. Where wg-quick is silent or lets the last one win, Shore is strict: the same prefix at two
@@ -39,7 +40,7 @@ INTERFACE_KEYS = (
     "PreUp", "PostUp", "PreDown", "PostDown", "SaveConfig",
 )  # fmt: skip
 PEER_KEYS = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
-OWN_INTERFACE_KEYS = ("Offload", "Realtime", "Probing", "Uplinks")
+OWN_INTERFACE_KEYS = ("Offload", "Realtime", "Probing", "Uplinks", "Stun")
 OWN_PEER_KEYS = ("Name", "Redundancy")
 # Keys that may come more than once and add up.
 REPEATED = {"address", "dns", "preup", "postup", "predown", "postdown", "allowedips", "endpoint"}
@@ -162,6 +163,7 @@ def _tunnel(sections: list[_Section], name: str, source: str, warnings: list[str
         realtime=_one(own, "realtime", _switch) is not False,
         probing=_one(own, "probing", _switch) is not False,
         uplinks=tuple(_many(own, "uplinks", _uplink)),
+        stun=tuple(dict.fromkeys(_many(own, "stun", parse_endpoint))),
         source=source,
     )
 

@@ -98,6 +98,7 @@ impl Measure {
             count: self.count,
             sent_at: now.0.as_nanos() as u64,
             report: self.arrived,
+            trial: None,
         }
     }
 

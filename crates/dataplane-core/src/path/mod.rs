@@ -44,6 +44,8 @@ pub struct Path {
     mtu: Option<u16>,
     /// In use, and advised no more: the peer moves off it as soon as it can.
     withdrawn: bool,
+    /// How long its NAT mapping may be left without a datagram.
+    quiet: Duration,
     pub measure: Measure,
     pub observed: Option<SocketAddr>,
     health: Health,
@@ -123,6 +125,7 @@ impl Paths {
             path.metered = advised.metered;
             path.mtu = advised.mtu;
             path.withdrawn = false;
+            path.quiet = Duration::from_secs(u64::from(advised.quiet_s.max(1)));
             self.paths.push(path);
         }
         if self.probed {
@@ -290,6 +293,7 @@ impl Path {
             metered: false,
             mtu: None,
             withdrawn: false,
+            quiet: FIRST_QUIET,
             measure: Measure::default(),
             observed: None,
             health: Health::new(now),
@@ -328,6 +332,8 @@ impl From<&desired::Path> for Destination {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Until the brain knows better: a mapping of 20 s lives.
+const FIRST_QUIET: Duration = Duration::from_secs(desired::FIRST_QUIET_S as u64);
 const MOST_LEARNED: usize = 4;
 const LEARNED_FOR: Duration = Duration::from_secs(60);
 

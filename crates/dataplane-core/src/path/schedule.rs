@@ -1,8 +1,9 @@
 //! When each path of a Shore peer is probed, and what its answers change.
 //!
 //! A busy peer's primary path is probed often, as its silence is what people notice; its standby often
-//! enough to be known alive; a path in doubt very often, until the doubt is settled. A quiet peer's paths
-//! are probed just often enough that the NATs on the way remember them.
+//! enough to be known alive; a path in doubt very often, until the doubt is settled. A quiet peer's primary
+//! path and standby are probed just often enough that our NAT remembers them, which is the brain's to know
+//! (`quiet_s`); the others once a minute, as nobody waits for them.
 
 use std::time::Duration;
 
@@ -94,11 +95,11 @@ impl Paths {
             State::Unproven if path.measure.in_a_row() < ROW => SECOND / 4,
             State::Dead | State::Unproven if of_primary != State::Live => SECOND,
             State::Dead | State::Unproven => pick(5 * SECOND, 60 * SECOND),
-            _ if place == self.primary => pick(PRIMARY_BUSY, PRIMARY_QUIET),
+            _ if place == self.primary => pick(PRIMARY_BUSY, path.quiet),
             _ if is_standby && of_primary != State::Live => 2 * KEEN,
-            State::Held => pick(SECOND / 2, 25 * SECOND),
-            State::Live if is_standby => pick(SECOND / 2, 25 * SECOND),
-            State::Live => pick(5 * SECOND, 60 * SECOND),
+            State::Held => pick(SECOND / 2, path.quiet),
+            State::Live if is_standby => pick(SECOND / 2, path.quiet),
+            State::Live => pick(5 * SECOND, path.quiet.max(60 * SECOND)),
         }
     }
 
@@ -191,7 +192,6 @@ impl Paths {
 }
 
 const PRIMARY_BUSY: Duration = Duration::from_millis(150);
-const PRIMARY_QUIET: Duration = Duration::from_secs(20);
 const KEEN: Duration = Duration::from_millis(50);
 const KEEN_FOR: Duration = Duration::from_secs(1);
 /// Data messages of a second that must all be missing.

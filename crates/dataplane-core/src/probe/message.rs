@@ -34,6 +34,8 @@ pub struct Probe {
     /// The sender's own nanoseconds.
     pub sent_at: u64,
     pub report: Report,
+    /// The probe is of no path, and its echo is to leave after so many seconds.
+    pub trial: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,9 @@ impl Message {
         let mut out = Vec::with_capacity(PROBE_LEN);
         match self {
             Self::Probe(probe) => {
-                out.extend_from_slice(&[PROBE, 0, 0, 0]);
+                let hold = probe.trial.unwrap_or_default().to_le_bytes();
+                let flags = if probe.trial.is_some() { TRIAL } else { 0 };
+                out.extend_from_slice(&[PROBE, flags, hold[0], hold[1]]);
                 words(&mut out, &[probe.transaction, probe.count]);
                 out.extend_from_slice(&probe.sent_at.to_le_bytes());
                 probe.report.encode(&mut out);
@@ -121,6 +125,7 @@ impl Message {
                 count: word(body, 4)?,
                 sent_at: u64::from_le_bytes(field(body, 8)?),
                 report: Report::decode(body, 16)?,
+                trial: (head[1] & TRIAL != 0).then(|| u16::from_le_bytes([head[2], head[3]])),
             }),
             ECHO => Self::Echo(Echo {
                 transaction: word(body, 0)?,
@@ -226,6 +231,8 @@ const ECHO: u8 = 2;
 const CANDIDATES: u8 = 3;
 const INITIATE: u8 = 4;
 const LANE: u8 = 5;
+/// Flags of a probe.
+const TRIAL: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -249,6 +256,14 @@ mod tests {
                 count: 8,
                 sent_at: 7,
                 report,
+                trial: None,
+            }),
+            Message::Probe(Probe {
+                transaction: 9,
+                count: 0,
+                sent_at: 7,
+                report: Report::default(),
+                trial: Some(600),
             }),
             Message::Echo(Echo {
                 transaction: 9,
@@ -275,8 +290,8 @@ mod tests {
 
     #[test]
     fn an_echo_is_never_longer_than_a_probe() {
-        let [probe, echo] = [&sample()[0], &sample()[1]].map(|message| message.encode(0).len());
-        assert!(echo <= probe);
+        let [probe, trial, echo] = [0, 1, 2].map(|n| sample()[n].encode(0).len());
+        assert!(echo <= probe && echo <= trial);
         assert_eq!(sample()[0].encode(1400).len(), 1400);
     }
 

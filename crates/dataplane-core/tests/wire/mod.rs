@@ -93,6 +93,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         remote,
         metered: false,
         mtu: None,
+        quiet_s: 15,
     };
     Peer {
         public_key: ByteArray::new(public),
@@ -105,6 +106,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         redundancy: Redundancy::Auto,
         candidates: Vec::new(),
         paths: endpoint.into_iter().map(path).collect(),
+        trials: Vec::new(),
     }
 }
 
@@ -123,6 +125,7 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
             uplink: None,
         }],
         peers,
+        stun: Vec::new(),
     }
 }
 
