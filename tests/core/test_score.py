@@ -157,3 +157,15 @@ def test_a_peer_that_counts_anew_is_no_loss() -> None:
     traffic.arrived[A] = 0
     traffic.run(30, 100)
     assert not traffic.verdicts
+
+
+def test_what_was_judged_last_is_there_to_be_explained() -> None:
+    traffic = Traffic()
+    traffic.loss[A] = 0.2
+    traffic.run(30, 200)
+    first, second = traffic.judge.latest
+    assert (first.remote, first.primary) == (A[1], False)
+    assert first.avoided_until is not None
+    assert first.avoided_until > traffic.now
+    assert second.avoided_until is None
+    assert second.cost_ms < first.cost_ms

@@ -30,6 +30,7 @@ pub enum Fact {
         cause: Cause,
         /// Where the peer was before.
         left: SocketAddr,
+        left_socket: SocketId,
     },
     /// The peer is a Shore node, and we share probe keys.
     Acquainted {

@@ -284,6 +284,7 @@ impl Peer {
                 remote,
                 cause: switch.cause,
                 left: switch.from.remote,
+                left_socket: switch.from.socket,
             },
             now,
         );

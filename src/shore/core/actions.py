@@ -85,11 +85,12 @@ class KeepStamp(msgspec.Struct, frozen=True):
 
 
 class Announce(msgspec.Struct, frozen=True):
-    """Tell people a named change with its reason."""
+    """Tell people a named change with its reason, and the numbers behind it (`core.changes`)."""
 
     what: str
     why: str
     public_key: bytes | None = None
+    numbers: dict[str, float] = {}
 
 
 class GoDown(msgspec.Struct, frozen=True):

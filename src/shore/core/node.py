@@ -27,6 +27,7 @@ from shore.core.actions import (
     SetMark,
     StartPlane,
 )
+from shore.core.changes import preferred
 from shore.core.events import (
     Attached,
     ClockRead,
@@ -42,6 +43,7 @@ from shore.core.events import (
     PlaneAnswered,
     PlaneLost,
     PlaneStarted,
+    PokeAsked,
     QuestionUnanswered,
     RenewAsked,
     Resumed,
@@ -58,7 +60,6 @@ from shore.core.peer import PeerRecord
 from shore.core.plane import PlaneWatch
 from shore.core.reconcile import fwmark_of, host_plan
 from shore.core.recovery import NodeLadder, Rung
-from shore.core.score import reason
 from shore.core.stamps import Stamps
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, TunnelConfig
@@ -194,6 +195,8 @@ class Node:
                     self._announce(f"{event.host} does not resolve", event.reason)
             case RenewAsked():
                 self._renew(event.public_key, "asked for")
+            case PokeAsked() if event.public_key in self.peers:
+                self.peers[event.public_key].poke += 1
             case DeviceMtuChanged():
                 self.mtus.device_changed(self.config, event.mtu)
             case DeviceGone():
@@ -246,7 +249,7 @@ class Node:
             peer = self.peers.get(held.public_key)
             if peer is None:
                 continue
-            peer.renew = held.renew
+            peer.renew, peer.poke = held.renew, held.poke
             peer.had_session, peer.last_session = True, now
             if held.paths and held.paths[0].socket in open_ids:
                 peer.roamed = (held.paths[0].socket, held.paths[0].remote)
@@ -315,7 +318,7 @@ class Node:
             verdict = peer.judge.judge(entry.paths, costly, now, uplinks) if entry.probed else None
             if verdict is not None:
                 peer.moved_to((verdict.best.socket, verdict.best.remote))
-                self._announce(f"path {verdict.best.remote} preferred", reason(verdict), entry.public_key)
+                self._do(preferred(entry.public_key, verdict, peer.judge, self.underlay.sockets))
             self._actions += self.mtus.counted(entry, now)
 
     def _learn(self, fact: Fact, now: float) -> None:
@@ -328,7 +331,7 @@ class Node:
                 self._actions += peer.acquaint(fact)
                 self._measure(peer, now)
             case Roamed() if peer is not None:
-                self._actions += peer.roam(fact)
+                self._actions += peer.roam(fact, self.underlay.sockets)
             case Learned() if peer is not None:
                 peer.learned((fact.socket, fact.remote))
             case Candidates() if peer is not None:

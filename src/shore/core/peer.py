@@ -14,6 +14,7 @@ from collections.abc import Callable, Container
 from shore.core import timers
 from shore.core.actions import Action, Announce
 from shore.core.candidates import Place, endpoint, family_of, is_told, places
+from shore.core.changes import has_left, switched
 from shore.core.names import is_literal
 from shore.core.score import PathJudge
 from shore.core.sizes import Sizes
@@ -39,6 +40,7 @@ class PeerRecord:
     def __init__(self, config: PeerConfig) -> None:
         self.config = config
         self.renew = 0
+        self.poke = 0
         self.had_session = False
         self.last_session: float | None = None
         self.roamed: tuple[int, str] | None = None
@@ -103,6 +105,7 @@ class PeerRecord:
             paths=self._paths(sockets, addresses, own, metered, cap),
             redundancy=self.config.redundancy,
             candidates=own if self.acquainted else (),
+            poke=self.poke,
         )
 
     def place(self, sockets: Sockets, addresses: Callable[[str], tuple[str, ...]]) -> Place | None:
@@ -144,12 +147,10 @@ class PeerRecord:
             return self._say("peer restarted", "it has a new epoch")
         return [] if known else self._say("peer is a Shore node", "it answered a hello")
 
-    def roam(self, fact: Roamed) -> list[Action]:
+    def roam(self, fact: Roamed, sockets: Sockets) -> list[Action]:
         """Its primary path is another one."""
         self.moved_to((fact.socket, fact.remote))
-        if not self.acquainted or fact.left in ("", fact.remote):
-            return []
-        return self._say(f"path {fact.remote}", f"{CAUSES.get(fact.cause, fact.cause)} {fact.left}")
+        return [switched(fact, self.judge, sockets)] if self.acquainted and has_left(fact) else []
 
     def _say(self, what: str, why: str) -> list[Action]:
         return [Announce(what, why, self.config.public_key)]
@@ -204,13 +205,3 @@ class PeerRecord:
 
     def _path_id(self, place: tuple[int, str]) -> int:
         return self._path_ids.setdefault(place, len(self._path_ids) + 1)
-
-
-CAUSES = {
-    "dead": "no answer any more from",
-    "deaf": "probes pass and data does not by",
-    "peer_moved": "the peer speaks from here, no more from",
-    "response": "a handshake was answered here, not by",
-    "advice": "better than",
-    "gone": "the socket is gone of",
-}

@@ -46,6 +46,8 @@ class PathJudge:
         self._rival: Place | None = None
         self._rival_since = 0.0
         self.chosen: Place | None = None
+        self.latest: tuple[PathScore, ...] = ()
+        self.measured: tuple[PathCounters, ...] = ()
 
     def judge(
         self,
@@ -58,7 +60,8 @@ class PathJudge:
 
         `uplinks` says which interface a path leaves by, where that is known.
         """
-        scores = self.scores(paths, metered, now)
+        scores = self.latest = self.scores(paths, metered, now)
+        self.measured = paths
         current = next((score for score in scores if score.primary), None)
         usable = [score for score in scores if score.usable]
         if current is None or not usable:
@@ -103,10 +106,13 @@ class PathJudge:
         cost += RELAY_MS if path.kind == "relay" else 0.0
         cost += METERED_MS if metered else 0.0
         left = self._left.get(place)
-        if left is not None and now < left.until:
+        until = left.until if left is not None and now < left.until else None
+        if left is not None and until is not None:
             cost = max(cost, left.cost_ms)
         usable = path.state == "live" and path.rtt_ms is not None
-        return PathScore(path.socket, path.remote, path.primary, usable, round(cost, 1), round(loss, 4))
+        return PathScore(
+            path.socket, path.remote, path.primary, usable, round(cost, 1), round(loss, 4), until
+        )
 
     def _leave(self, place: Place, cost_ms: float, now: float) -> None:
         before = self._left.get(place)
@@ -115,13 +121,13 @@ class PathJudge:
         self._left[place] = _Left(cost_ms, now + hold, hold)
 
 
-def reason(verdict: Verdict) -> str:
-    """The verdict with its numbers, in a few words."""
+def reason(verdict: Verdict, current_words: str) -> str:
+    """The verdict with its numbers, in a few words; `current_words` names the path that is left."""
     best, current = verdict.best, verdict.current
     words = {
-        "loss": f"{current.remote} loses {current.loss:.1%} or more",
-        "delay": f"{current.remote} became slow",
-        "better": f"{current.remote} is worse",
+        "loss": f"{current_words} loses {current.loss:.1%} or more",
+        "delay": f"{current_words} became slow",
+        "better": f"{current_words} is worse",
     }
     return f"{words[verdict.why]} (costs {current.cost_ms:.0f} ms, this one {best.cost_ms:.0f} ms)"
 

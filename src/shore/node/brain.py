@@ -25,6 +25,7 @@ from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
 from shore.io.resolver import NotResolved, resolve, resolve_marked
 from shore.io.runtime import Phase, Running, Runtime
+from shore.io.sockets import local_of
 from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
 from shore.model.config import TunnelConfig
@@ -243,7 +244,12 @@ class Brain:
             return None
         own = _native.public_key(config.private_key) if config.private_key else None
         return tunnel_status(
-            self.node, self._loop.time(), brain_pid=os.getpid(), public_key=own, notes=self.notes()
+            self.node,
+            self._loop.time(),
+            brain_pid=os.getpid(),
+            public_key=own,
+            notes=self.notes(),
+            local_of=lambda number, remote: local_of(self._openings.sockets.get(number), remote),
         )
 
     def notes(self) -> tuple[str, ...]:
