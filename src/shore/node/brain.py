@@ -21,6 +21,7 @@ from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
+from shore.io.history import History
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
 from shore.io.resolver import NotResolved, resolve, resolve_marked
@@ -62,7 +63,7 @@ class Brain:
         self._spawn = spawn
         self._scoped = scoped
         self._loop = asyncio.get_running_loop()
-        self._journal = Journal(runtime.log)
+        self._journal = Journal(runtime.log, History(runtime.name))
         self.stamping = Stamping(self.tell, self.announce)
         self._openings = Openings()
         self._given: set[str] = set()
