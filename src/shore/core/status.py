@@ -104,4 +104,5 @@ def _path(node: Node, record: PeerRecord, path: PathCounters, now: float, local_
         cost_ms=None if score is None else score.cost_ms,
         hold_s=path.hold_s,
         avoided_s=None if until is None or until <= now else until - now,
+        usual_rtt_ms=None if score is None else score.usual_ms,
     )

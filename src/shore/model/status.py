@@ -16,7 +16,7 @@ class PathStatus(msgspec.Struct, frozen=True):
     is what the peer sees them come from. `since_s` is how long the path has been in its state; `path_mtu` is
     the largest datagram, IP header included, that was proved. `cost_ms` is what `core.score` compares. A path
     that died is not taken for `hold_s` more; one that was left for its loss is believed to cost what it did
-    for `avoided_s` more.
+    for `avoided_s` more. `usual_rtt_ms` is the round trip of the last minutes' best times.
     """
 
     id: int | None
@@ -39,6 +39,7 @@ class PathStatus(msgspec.Struct, frozen=True):
     cost_ms: float | None = None
     hold_s: float | None = None
     avoided_s: float | None = None
+    usual_rtt_ms: float | None = None
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
