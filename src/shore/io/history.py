@@ -73,6 +73,14 @@ class History:
         return self._directory / f"{'all' if public_key is None else public_key.hex()}.jsonl"
 
 
+def tunnels_kept() -> list[str]:
+    """Names of the tunnels of which something is kept. Raises PermissionError."""
+    try:
+        return sorted(entry.name for entry in (state.root() / "history").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def _write(file: Path, text: bytes, how: int) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | how, 0o600)
     with os.fdopen(descriptor, "wb") as opened:
