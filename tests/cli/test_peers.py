@@ -193,7 +193,9 @@ def test_status_says_the_path_in_one_line(brain: Brain) -> None:
 
 
 def test_why_is_told_with_the_last_changes(brain: Brain) -> None:
-    History("wg0").keep(KEY, Change(time.time() - 20, "path 192.0.2.2:51820 via eth0", "better than x"))
+    History("wg0").keep(
+        KEY, Change(time.time() - 20, "path 192.0.2.2:51820 via eth0", "better than x", {}, "advice")
+    )
     lines = shore("why", "office").output.splitlines()
     assert lines[1].startswith("  packets go direct via eth0 to 192.0.2.2:51820, for 20 s")
     assert lines[1].endswith("taken because: better than x")

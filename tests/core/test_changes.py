@@ -40,6 +40,7 @@ def test_a_verdict_is_told_with_both_costs_and_what_they_come_from() -> None:
             "to_rtt_ms": 30.0,
             "to_cost_ms": 32.0,
         },
+        "loss",
     )
 
 
@@ -51,7 +52,7 @@ def test_a_switch_names_the_uplinks_where_the_endpoint_is_the_same() -> None:
         "path 192.0.2.2:1 via wwan0",
         "no answer any more from 192.0.2.2:1 via eth0",
     )
-    assert said.numbers["to_rtt_ms"] == 30.0
+    assert (said.numbers["to_rtt_ms"], said.cause) == (30.0, "dead")
 
 
 def test_a_switch_before_anything_was_measured_has_no_numbers() -> None:

@@ -172,7 +172,7 @@ def test_where_the_peer_spoke_from_comes_first_and_advice_never_contradicts_a_re
     table = Table()
     table.fact(Acquainted(PEER, False))
     table.fact(Roamed(PEER, 1, SECOND, "dead", FIRST))
-    assert table.said[-1] == Announce(f"path {SECOND}", f"no answer any more from {FIRST}", PEER)
+    assert table.said[-1] == Announce(f"path {SECOND}", f"no answer any more from {FIRST}", PEER, {}, "dead")
     table.fact(Learned(PEER, 1, "203.0.113.7:7"))
     assert table.paths() == [(1, SECOND), (1, "203.0.113.7:7"), (1, FIRST)]
 

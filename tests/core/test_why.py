@@ -72,11 +72,11 @@ def test_all_is_well_and_nothing_is_suggested() -> None:
 
 
 def test_the_change_that_began_it_is_its_cause_and_an_older_one_is_not() -> None:
-    cause = Change(WALL - 240.5, "path 192.0.2.2:51820 via eth0", "no answer any more from x")
+    cause = Change(WALL - 240.5, "path 192.0.2.2:51820 via eth0", "no answer any more from x", {}, "dead")
     assert why(peer(FIRST), cause).now.endswith("; taken because: no answer any more from x")
     assert "because" not in why(peer(FIRST), msgspec.structs.replace(cause, at=WALL - 900)).now
-    advice = msgspec.structs.replace(cause, what=f"{cause.what} preferred")
-    assert "because" not in why(peer(FIRST), advice).now
+    other = msgspec.structs.replace(cause, what="path MTU 1500 to x", cause="mtu")
+    assert "because" not in why(peer(FIRST), other).now
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_data_plane_that_is_gone_is_the_first_thing_to_say() -> None:
 
 
 def test_a_path_that_flaps_is_named_and_only_the_last_changes_are_shown() -> None:
-    moves = [Change(WALL - 10 * n, f"path {n}", "no answer") for n in range(7, 0, -1)]
+    moves = [Change(WALL - 10 * n, f"path {n}", "no answer", {}, "dead") for n in range(7, 0, -1)]
     said = why(peer(FIRST, SECOND), *moves)
     assert said.suggestion is not None
     assert said.suggestion.startswith("the path changed 7 times in 10 min")

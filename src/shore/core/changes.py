@@ -1,8 +1,9 @@
 """What is written down of a change of path: in words for people, in numbers for whoever counts.
 
-The numbers are those of the two paths as they were last measured: `from_` of the path that was left, `to_` of
-the one that was taken; `rtt_ms`, `loss` (a share of what we send, 0 to 1), `cost_ms` (`score`). What is not
-known is left out.
+The numbers are those of the two paths as they were last measured: `from_` of the path that was left, `to_`
+of the one that was taken; `rtt_ms`, `loss` (a share of what we send, 0 to 1), `cost_ms` (`score`). What is
+not known is left out. The cause of a move is a key of `CAUSES`, that of a verdict `loss`, `delay` or
+`better`, and `mtu` stands for what a search of a path's MTU came to.
 """
 
 from shore.core.actions import Announce
@@ -17,17 +18,17 @@ def preferred(public_key: bytes, verdict: Verdict, judge: PathJudge, sockets: So
     """The judge wants another path."""
     left = (verdict.current.socket, verdict.current.remote)
     taken = (verdict.best.socket, verdict.best.remote)
-    what = f"path {_words(taken, sockets)} preferred"
-    why = reason(verdict, _words(left, sockets))
-    return Announce(what, why, public_key, _numbers(left, taken, judge))
+    what = f"path {sockets.words(taken)} preferred"
+    why = reason(verdict, sockets.words(left))
+    return Announce(what, why, public_key, _numbers(left, taken, judge), verdict.why)
 
 
 def switched(fact: Roamed, judge: PathJudge, sockets: Sockets) -> Announce:
     """The primary path is another one."""
     left, taken = _left(fact), (fact.socket, fact.remote)
-    why = f"{CAUSES.get(fact.cause, fact.cause)} {_words(left, sockets)}"
-    what = f"path {_words(taken, sockets)}"
-    return Announce(what, why, fact.public_key, _numbers(left, taken, judge))
+    why = f"{CAUSES.get(fact.cause, fact.cause)} {sockets.words(left)}"
+    what = f"path {sockets.words(taken)}"
+    return Announce(what, why, fact.public_key, _numbers(left, taken, judge), fact.cause)
 
 
 def has_left(fact: Roamed) -> bool:
@@ -37,11 +38,6 @@ def has_left(fact: Roamed) -> bool:
 
 def _left(fact: Roamed) -> Place:
     return (fact.socket if fact.left_socket is None else fact.left_socket, fact.left)
-
-
-def _words(place: Place, sockets: Sockets) -> str:
-    uplink = sockets.uplink_of(place[0])
-    return f"{place[1]} via {uplink}" if uplink else place[1]
 
 
 def _numbers(left: Place, taken: Place, judge: PathJudge) -> dict[str, float]:

@@ -6,6 +6,7 @@ nothing is wrong.
 """
 
 from shore.core import timers
+from shore.core.changes import CAUSES
 from shore.core.score import MARGIN_MS, MARGIN_SHARE
 from shore.model.explanation import Explanation, OtherPath
 from shore.model.history import Change
@@ -82,7 +83,7 @@ def _cause(peer: PeerStatus, changes: tuple[Change, ...], wall: float) -> str | 
 
 
 def _is_move(change: Change) -> bool:
-    return change.what.startswith("path ") and not change.what.endswith(" preferred")
+    return change.cause in CAUSES
 
 
 def _state(path: PathStatus) -> str:

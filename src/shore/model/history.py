@@ -4,9 +4,10 @@ import msgspec
 
 
 class Change(msgspec.Struct, frozen=True):
-    """`at` in seconds of the Unix epoch; `numbers` as `shore.core.changes` names them."""
+    """`at` in seconds of the Unix epoch; `numbers` and `cause` as `shore.core.changes` names them."""
 
     at: float
     what: str
     why: str
     numbers: dict[str, float] = {}
+    cause: str = ""

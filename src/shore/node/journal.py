@@ -35,7 +35,7 @@ class Journal:
     def announce(self, said: Announce) -> None:
         """Write one line."""
         at = round(time.time(), 3)
-        self._history.keep(said.public_key, Change(at, said.what, said.why, said.numbers))
+        self._history.keep(said.public_key, Change(at, said.what, said.why, said.numbers, said.cause))
         peer = None if said.public_key is None else key_text(said.public_key)
         line = msgspec.json.encode(Entry(at, said.what, said.why, peer)) + b"\n"
         try:
