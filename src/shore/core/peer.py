@@ -180,7 +180,14 @@ class PeerRecord:
         if self.acquainted:
             ourselves = {candidate.endpoint for candidate in own}
             told = [candidate.endpoint for candidate in self.told if is_told(candidate, ourselves)]
-            found = places(sockets, [*last, *self.spoken], [*remotes, *told], open_ids)
+            # Until a reflex has moved it, its packets go where the file says first.
+            first = [
+                (socket.id, remote)
+                for remote in remotes[:1]
+                for socket in sockets.of_family(family_of(remote))
+            ]
+            here = last or first[:1]
+            found = places(sockets, [*here, *self.spoken], [*remotes, *told], open_ids)
         else:
             unbound = sockets.unbound
             found = tuple(roamed) + tuple(
