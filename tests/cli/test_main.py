@@ -65,7 +65,7 @@ def test_what_is_not_running_is_code_3(words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("fly",), ("up",), ("up", "wg0", "--quickly"), ("rekey", "abc"), ("pubkey",)],
+    [("fly",), ("up",), ("up", "wg0", "--quickly"), ("rekey",), ("ping", "x", "-c", "0"), ("pubkey",)],
     ids=" ".join,
 )
 def test_wrong_usage_is_code_2(words: tuple[str, ...]) -> None:

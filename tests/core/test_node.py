@@ -34,6 +34,7 @@ from shore.core.events import (
     PlaneAnswered,
     PlaneLost,
     PlaneStarted,
+    PokeAsked,
     QuestionUnanswered,
     RenewAsked,
     Resumed,
@@ -48,6 +49,7 @@ from shore.model.desired import Peer, Socket
 from shore.model.facts import (
     Fact,
     Losing,
+    PathCounters,
     PeerCounters,
     Roamed,
     SessionEstablished,
@@ -329,3 +331,43 @@ def test_connected_is_said_only_while_the_counters_are_fresh(age: float, connect
     table.tell(PlaneLost("it exited"))
     status = tunnel_status(table.node, table.now, brain_pid=1, public_key=None, notes=())
     assert not status.peers[0].connected
+
+
+def test_a_person_who_asks_how_paths_are_pokes_the_plane_and_a_new_brain_goes_on_counting() -> None:
+    table = running()
+    assert table.tell(PokeAsked(PEER)) == [table.push()]
+    assert table.peer().poke == 1
+    assert table.tell(PokeAsked(OTHER)) == []
+    held = table.node.desired()
+    assert held is not None
+    heir = Table()
+    heir.tell(Attached(config(server()), 7, held, 51820))
+    assert heir.peer().poke == 1
+
+
+def probed(*paths: PathCounters) -> PeerCounters:
+    return PeerCounters(
+        PEER, "192.0.2.2:51820", 1, True, 0.1, 1.0, 1.0, 2.0, None, 1, 2, 1, {}, probed=True, paths=paths
+    )
+
+
+def test_a_path_is_told_with_where_it_leaves_what_the_peer_sees_and_why_it_waits() -> None:
+    table = running()
+    table.tell(LinksChanged((WIRED,)))
+    first = PathCounters(
+        1, "direct", 1, "192.0.2.2:51820", True, "live", rtt_ms=20.0, observed="203.0.113.1:9"
+    )
+    second = PathCounters(2, "direct", 2, "[2001:db8::2]:1", False, "held", rtt_ms=9.0, hold_s=3.0)
+    table.tell(PlaneAnswered({}, {}, (probed(first, second),)))
+    status = tunnel_status(
+        table.node,
+        table.now,
+        brain_pid=1,
+        public_key=None,
+        notes=(),
+        local_of=lambda number, _remote: {1: "192.0.2.1:51820"}.get(number),
+    )
+    one, other = status.peers[0].paths
+    assert (one.uplink, one.local, one.observed) == ("eth0", "192.0.2.1:51820", "203.0.113.1:9")
+    assert (one.cost_ms, one.hold_s, one.path_mtu) == (20.0, None, None)
+    assert (other.family, other.uplink, other.local, other.hold_s) == (6, None, None, 3.0)

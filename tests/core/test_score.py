@@ -157,3 +157,31 @@ def test_a_peer_that_counts_anew_is_no_loss() -> None:
     traffic.arrived[A] = 0
     traffic.run(30, 100)
     assert not traffic.verdicts
+
+
+def test_what_was_judged_last_is_there_to_be_explained() -> None:
+    traffic = Traffic()
+    traffic.loss[A] = 0.2
+    traffic.run(30, 200)
+    first, second = traffic.judge.latest
+    assert (first.remote, first.primary) == (A[1], False)
+    assert first.avoided_until is not None
+    assert first.avoided_until > traffic.now
+    assert second.avoided_until is None
+    assert second.cost_ms < first.cost_ms
+
+
+def test_an_only_path_that_became_slow_is_told_from_one_that_always_was() -> None:
+    traffic = Traffic()
+    traffic.loss[B] = 1.0
+    traffic.rtt = {A: 20.0, B: 500.0}
+    traffic.run(30, 20)
+    traffic.rtt[A] = 320.0
+    traffic.run(60, 20)
+    slow = traffic.judge.latest[0]
+    assert slow.usual_ms is not None
+    assert slow.usual_ms < 60.0
+    traffic.run(3600, 20)
+    always = traffic.judge.latest[0]
+    assert always.usual_ms is not None
+    assert always.usual_ms > 300.0

@@ -182,9 +182,16 @@ def test_where_the_peer_spoke_from_comes_first_and_advice_never_contradicts_a_re
     table = Table()
     table.fact(Acquainted(PEER, False))
     table.fact(Roamed(PEER, 1, SECOND, "dead", FIRST))
-    assert table.said[-1] == Announce(f"path {SECOND}", f"no answer any more from {FIRST}", PEER)
+    assert table.said[-1] == Announce(f"path {SECOND}", f"no answer any more from {FIRST}", PEER, {}, "dead")
     table.fact(Learned(PEER, 1, "203.0.113.7:7"))
     assert table.paths() == [(1, SECOND), (1, "203.0.113.7:7"), (1, FIRST)]
+
+
+def test_where_the_peer_only_spoke_from_does_not_come_before_where_its_packets_go() -> None:
+    table = Table()
+    table.fact(Acquainted(PEER, False))
+    table.fact(Learned(PEER, 1, "203.0.113.7:7"))
+    assert table.paths() == [(1, FIRST), (1, "203.0.113.7:7"), (1, SECOND)]
 
 
 def test_a_verdict_becomes_the_first_advice_with_its_reason() -> None:

@@ -67,10 +67,12 @@ def test_loss_drives_a_peer_to_the_clean_path() -> None:
         before = pair.link_of()
         link = getattr(pair, before or "one")
         pinger = Pinger(pair.lab["a"], INNER, 200)
-        time.sleep(3)
-        link.change(loss=0.1)
-        until(lambda: pair.link_of() != before, 6)
-        pinger.stop()
+        try:
+            time.sleep(3)
+            link.change(loss=0.1)
+            until(lambda: pair.link_of() != before, 6)
+        finally:
+            pinger.stop()
 
 
 def test_an_uplink_that_is_pulled_is_left_and_found_again() -> None:

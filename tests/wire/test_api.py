@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shore.model.config import Endpoint, Hooks, PeerConfig, TunnelConfig
+from shore.model.config import Endpoint, Hooks, PeerConfig, TunnelConfig, Uplink
+from shore.model.ping import PathPing
 from shore.wire import api
 
 CONFIG = TunnelConfig(
@@ -18,8 +19,18 @@ CONFIG = TunnelConfig(
     hooks=Hooks(post_up=("true",)),
     peers=(PeerConfig(b"\2" * 32, b"\3" * 32, ("::/0",), (Endpoint("vpn.example.com", 1),), 25),),
 )
-REQUESTS = (api.AskStatus(), api.AskDown(), api.AskReload(CONFIG), api.AskRenew(b"\2" * 32), api.AskConfirm())
-REPLIES = (api.Done(), api.Failed("why"))
+REQUESTS = (
+    api.AskStatus(),
+    api.AskDown(),
+    api.AskReload(CONFIG),
+    api.AskRenew(b"\2" * 32),
+    api.AskPoke(b"\2" * 32),
+    api.AskAmend(b"\2" * 32, redundancy="always"),
+    api.AskAmend(uplinks=(Uplink("eth0"), Uplink("wwan0", True))),
+    api.AskConfirm(),
+)
+POKED = PathPing(1, "eth0", "192.0.2.2:1", True, True, 12.5)
+REPLIES = (api.Done(), api.Failed("why"), api.Poked(False), api.Poked(True, (POKED,)))
 STARTS = (api.Started(("a note",)), api.NotStarted("why"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),

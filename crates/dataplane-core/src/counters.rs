@@ -16,11 +16,14 @@ impl Peer {
     pub fn counters(&self, now: Moment) -> PeerCounters {
         let session = self.lane.session(now);
         let age = |at: Moment| now.since(at).as_secs_f64();
+        // No path answers: a session that nothing was asked of proves nothing.
+        let silent = self.paths.is_probed() && self.paths.is_silent(now);
+        let trusted = session.filter(|_| !silent);
         PeerCounters {
             public_key: self.key(),
             endpoint: self.endpoint(),
             socket: self.paths.primary().map(|path| path.socket),
-            connected: self.liveness.connected(session, now),
+            connected: self.liveness.connected(trusted, now),
             last_received_age_s: self.liveness.last_received().map(age),
             last_handshake_age_s: self.liveness.last_handshake().map(age),
             session_age_s: session.map(|session| age(session.established)),
@@ -34,6 +37,7 @@ impl Peer {
             handshakes: self.handshakes,
             probed: self.paths.is_probed(),
             switches: self.probing.switches,
+            primary_age_s: age(self.paths.primary_since()),
             paths: self
                 .paths
                 .iter()
@@ -46,6 +50,7 @@ impl Peer {
 
 fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
     let (sent, arrived) = path.measure.data_totals();
+    let asked = path.asked.newest();
     PathCounters {
         id: path.id,
         kind: path.kind,
@@ -63,6 +68,9 @@ fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
         large_sent: sent.large,
         large_arrived: arrived.large,
         proof_age_s: path.proof().map(|at| now.since(at).as_secs_f64()),
+        hold_s: path.hold_left(now).map(|left| left.as_secs_f64()),
+        poke: asked.map(|(poke, _)| poke),
+        poke_rtt_ms: asked.and_then(|(_, rtt)| rtt).map(millis),
         observed: path.observed,
     }
 }

@@ -65,6 +65,9 @@ pub struct Peer {
     /// Raised by one for each renewal the brain asks for: a larger number than the last one seen
     /// makes one handshake initiation at once.
     pub renew: u64,
+    /// Raised by one for each time that every path is to be probed at once.
+    #[serde(default)]
+    pub poke: u64,
     pub lanes: Vec<Lane>,
     #[serde(default)]
     pub redundancy: Redundancy,

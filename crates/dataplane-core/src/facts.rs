@@ -30,6 +30,7 @@ pub enum Fact {
         cause: Cause,
         /// Where the peer was before.
         left: SocketAddr,
+        left_socket: SocketId,
     },
     /// The peer is a Shore node, and we share probe keys.
     Acquainted {
@@ -155,6 +156,8 @@ pub struct PeerCounters {
     /// Whether it is a Shore node that answers probes.
     pub probed: bool,
     pub switches: u64,
+    /// How long the primary path has been the primary one.
+    pub primary_age_s: f64,
     pub paths: Vec<PathCounters>,
     pub drops: BTreeMap<DropReason, u64>,
 }
@@ -181,6 +184,11 @@ pub struct PathCounters {
     pub large_sent: u32,
     pub large_arrived: u32,
     pub proof_age_s: Option<f64>,
+    /// How long a held path must still answer before it is taken again.
+    pub hold_s: Option<f64>,
+    /// The newest `poke` that a probe was sent for, and the round trip if it was answered.
+    pub poke: Option<u64>,
+    pub poke_rtt_ms: Option<f64>,
     /// What we look like from there.
     pub observed: Option<SocketAddr>,
 }

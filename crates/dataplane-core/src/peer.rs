@@ -154,6 +154,7 @@ impl Peer {
             self.liveness.renew();
             self.paths.doubt(now);
         }
+        self.paths.poke(self.desired.poke, desired.poke);
         self.desired = desired;
     }
 

@@ -206,7 +206,8 @@ impl Peer {
             self.paths.overdue(now);
             self.decide(outputs, now);
         }
-        let needed = self.lane.session(now).is_some() || self.view(now).wanted;
+        let needed =
+            self.lane.session(now).is_some() || self.view(now).wanted || self.paths.is_poked();
         if needed && self.paths.is_probed() {
             self.send_probes(outputs, now);
             self.tell_candidates(outputs, now);
@@ -269,7 +270,7 @@ impl Peer {
         };
         let overtaken = f64::from(self.rate.per_second()) * self.paths.skew(to).as_secs_f64();
         if overtaken < MOST_OVERTAKEN {
-            if let Some(switch) = self.paths.move_to(to) {
+            if let Some(switch) = self.paths.move_to(to, now) {
                 self.switched(switch, outputs, now);
             }
         } else if self
@@ -296,6 +297,7 @@ impl Peer {
                 remote,
                 cause: switch.cause,
                 left: switch.from.remote,
+                left_socket: switch.from.socket,
             },
             now,
         );
@@ -304,7 +306,7 @@ impl Peer {
     /// A session came up that we initiated; what was wished can be done.
     pub fn fulfil_wish(&mut self, outputs: &mut Outputs, now: Moment) {
         if let Some(to) = self.probing.take_wish()
-            && let Some(switch) = self.paths.move_to(to)
+            && let Some(switch) = self.paths.move_to(to, now)
         {
             debug_assert_eq!(switch.cause, Cause::Advice);
             self.switched(switch, outputs, now);

@@ -165,6 +165,7 @@ mod tests {
         let roamed = |remote: &str| Fact::Roamed {
             cause: crate::path::Cause::PeerMoved,
             left: "192.0.2.9:9".parse().unwrap(),
+            left_socket: 1,
             public_key: ByteArray::new([1; 32]),
             socket: 1,
             remote: remote.parse().unwrap(),

@@ -401,3 +401,71 @@ fn swallowed_data_is_noticed_where_everything_goes_out_twice() {
     let answered = wire.nodes[0].replies.len() - before;
     assert!(answered + 3 >= sent, "{answered} of {sent}");
 }
+
+#[test]
+fn a_poke_probes_every_path_once_and_tells_of_its_own_probe() {
+    let mut wire = two_paths();
+    wire.run(secs(40));
+    cut(&mut wire, is_second);
+    let newest = |wire: &Wire| -> Vec<(Option<u64>, bool)> {
+        let paths = wire.counters(0).paths;
+        let asked = paths
+            .iter()
+            .map(|path| (path.poke, path.poke_rtt_ms.is_some()));
+        asked.collect()
+    };
+    assert_eq!(newest(&wire), [(None, false); 2]);
+    wire.change(0, |desired| desired.peers[0].poke = 1);
+    wire.run(millis(19));
+    assert_eq!(
+        newest(&wire),
+        [(Some(1), false); 2],
+        "both are on their way"
+    );
+    wire.run(millis(20));
+    assert_eq!(newest(&wire), [(Some(1), true), (Some(1), false)]);
+    let rtt = wire.counters(0).paths[0].poke_rtt_ms.unwrap();
+    assert!((19.0..26.0).contains(&rtt), "{rtt}");
+    wire.loses = Box::new(|_, _, _, _| false);
+    wire.run(secs(2));
+    assert_eq!(
+        newest(&wire)[1],
+        (Some(1), false),
+        "a later echo answers another probe"
+    );
+    wire.change(0, |desired| desired.peers[0].poke = 2);
+    wire.run(millis(50));
+    assert_eq!(newest(&wire), [(Some(2), true); 2]);
+}
+
+#[test]
+fn a_quiet_session_without_an_answering_path_is_not_connected() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(100), secs(2));
+    assert!(wire.counters(0).connected);
+    wire.run(secs(10));
+    wire.loses = Box::new(|_, _, _, _| true);
+    wire.change(0, |desired| desired.peers[0].poke = 1);
+    wire.run(secs(8));
+    assert!(wire.counters(0).session_age_s.is_some());
+    assert!(!wire.counters(0).connected);
+}
+
+#[test]
+fn how_long_a_path_has_been_primary_is_known() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    assert!(wire.counters(0).primary_age_s >= 5.0);
+    cut(&mut wire, is_first);
+    wire.ping_for(0, 1, millis(50), secs(2));
+    let counters = wire.counters(0);
+    assert_eq!(counters.endpoint, Some(second(2)));
+    assert!(counters.primary_age_s < 2.0, "{}", counters.primary_age_s);
+    wire.loses = Box::new(|_, _, _, _| false);
+    wire.ping_for(0, 1, millis(50), secs(6));
+    let left = wire.counters(0).paths.iter().find_map(|path| path.hold_s);
+    assert!(
+        left.is_some_and(|left| left > 0.0 && left <= 5.0),
+        "{left:?}"
+    );
+}

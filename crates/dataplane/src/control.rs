@@ -458,6 +458,7 @@ mod tests {
             keepalive_s: 25,
             wanted: true,
             renew: 3,
+            poke: 0,
             lanes: vec![Lane { id: 0 }],
             redundancy: Redundancy::Auto,
             candidates: Vec::new(),

@@ -16,23 +16,22 @@ import msgspec
 
 from shore import __version__, _native
 from shore.cli import cleanup as clean
+from shore.cli import peers
 from shore.cli import show as text
+from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
+from shore.cli.ping import ping
 from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
 from shore.cli.unit import unit_text
-from shore.io import runtime as place
 from shore.io import systemd
-from shore.io.api import NotAllowed, NotRunning, ask
 from shore.io.conffile import Unreadable, find, read
 from shore.io.runtime import Runtime
 from shore.model.config import TunnelConfig
 from shore.model.keys import key_text, parse_key
-from shore.model.status import Status, TunnelStatus
+from shore.model.status import Status
 from shore.wire import api
 from shore.wire.wgconf import ConfigError
 
-FAILED, USAGE, NOT_RUNNING, UNREACHABLE, REFUSED, TIMED_OUT = 1, 2, 3, 5, 78, 124
-RENEWED_WITHIN = 10
-UNITS = {"s": 1, "m": 60, "h": 3600}
+REFUSED = 78
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -52,7 +51,7 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
 
     Returns when the device is configured and the processes run, whether or not a peer answers yet.
     """
-    confirm_s = None if confirm is None else _seconds(confirm)
+    confirm_s = None if confirm is None else seconds(confirm)
     if foreground and systemd.is_asked_for():
         _go_on_as_brain(conf, confirm_s)
     config = _read(conf)
@@ -60,7 +59,7 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
     try:
         keeper, notes = start(runtime, api.Start(config, confirm_s))
     except NotStarted as error:
-        _fail(str(error), FAILED)
+        fail(str(error), FAILED)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"{config.name} is up: `shore status {config.name}` says whether its peers answer")
@@ -76,7 +75,7 @@ def down(name: str) -> None:
     """Take a tunnel down and leave nothing behind."""
     tunnel = _name(name)
     give_brain(Runtime(tunnel))
-    _obtain(tunnel, api.AskDown(), within=60)
+    obtain(tunnel, api.AskDown(), within=60)
     click.echo(f"{tunnel} is down")
 
 
@@ -85,7 +84,7 @@ def down(name: str) -> None:
 def reload(conf: str) -> None:
     """Read CONF again; peers that did not change keep their sessions."""
     config = _read(conf)
-    _obtain(config.name, api.AskReload(config), within=30)
+    obtain(config.name, api.AskReload(config), within=30)
     click.echo(f"{config.name} is reloaded")
 
 
@@ -105,7 +104,7 @@ def check(conf: str) -> None:
 def status(name: str | None, as_json: bool, watch: bool) -> None:
     """Say how the tunnels are."""
     while True:
-        tunnels = _tunnels(name)
+        tunnels = running(name)
         if watch and not as_json:
             click.clear()
         if as_json:
@@ -123,7 +122,7 @@ def status(name: str | None, as_json: bool, watch: bool) -> None:
 @click.argument("name", required=False)
 def show(name: str | None) -> None:
     """Print the tunnels as `wg show` does."""
-    click.echo("\n\n".join("\n".join(text.wg_lines(tunnel)) for tunnel in _tunnels(name)))
+    click.echo("\n\n".join("\n".join(text.wg_lines(tunnel)) for tunnel in running(name)))
 
 
 @main.command()
@@ -136,9 +135,9 @@ def log(name: str, follow: bool, as_json: bool) -> None:
     try:
         lines = runtime.log.open(encoding="utf-8")
     except PermissionError:
-        _fail(f"no right to read the log of {name}: run as root", FAILED)
+        fail(f"no right to read the log of {name}: run as root", FAILED)
     except OSError:
-        _fail(f"{name} is not running", NOT_RUNNING)
+        fail(f"{name} is not running", NOT_RUNNING)
     with lines as file:
         while True:
             line = file.readline()
@@ -151,29 +150,10 @@ def log(name: str, follow: bool, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("peer", metavar="PUBLIC_KEY")
-@click.argument("name", required=False)
-def rekey(peer: str, name: str | None) -> None:
-    """Make a new session with a peer, and wait for it."""
-    try:
-        key = parse_key(peer)
-    except ValueError as error:
-        _fail(f"`{peer}`: {error}", USAGE)
-    owners = [tunnel for tunnel in _tunnels(name) if any(p.public_key == peer for p in tunnel.peers)]
-    if not owners:
-        _fail(f"no tunnel has the peer {peer}: see `shore status`", FAILED)
-    for tunnel in owners:
-        _obtain(tunnel.name, api.AskRenew(key))
-        if not _renewed(tunnel.name, peer):
-            _fail(f"{tunnel.name}: {peer} did not answer within {RENEWED_WITHIN} s", UNREACHABLE)
-        click.echo(f"{tunnel.name}: there is a new session with {peer}")
-
-
-@main.command()
 @click.argument("name")
 def confirm(name: str) -> None:
     """Keep a tunnel that was brought up with --confirm."""
-    _obtain(name, api.AskConfirm())
+    obtain(name, api.AskConfirm())
     click.echo(f"{name} stays up")
 
 
@@ -183,7 +163,7 @@ def cleanup() -> None:
     try:
         removed = clean.cleanup()
     except PermissionError:
-        _fail("only root may clean up: run as root", FAILED)
+        fail("only root may clean up: run as root", FAILED)
     click.echo("\n".join(removed) or "nothing is left over")
 
 
@@ -227,7 +207,7 @@ def pubkey() -> None:
     try:
         key = parse_key(sys.stdin.read().strip())
     except ValueError as error:
-        _fail(f"stdin: {error}", USAGE)
+        fail(f"stdin: {error}", USAGE)
     click.echo(key_text(_native.public_key(key)))
 
 
@@ -235,7 +215,7 @@ def _read(conf: str, *, code: int = FAILED) -> TunnelConfig:
     try:
         config, warnings = read(find(conf))
     except (Unreadable, ConfigError) as error:
-        _fail(str(error), code)
+        fail(str(error), code)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     return config
@@ -249,44 +229,7 @@ def _go_on_as_brain(conf: str, confirm_s: float | None) -> NoReturn:
             become_brain(runtime, None)
         become_brain(runtime, api.Start(_read(conf, code=REFUSED), confirm_s))
     except NotStarted as error:
-        _fail(str(error), REFUSED)
-
-
-def _tunnels(name: str | None) -> list[TunnelStatus]:
-    """Status of one tunnel, which must run, or of all that do."""
-    found = []
-    try:
-        names = [name] if name else place.tunnels()
-    except PermissionError:
-        _fail("only root may list the tunnels: name one, or run as root", FAILED)
-    for tunnel in names:
-        try:
-            reply = ask(Runtime(tunnel), api.AskStatus())
-        except NotRunning as error:
-            if name:
-                _fail(str(error), NOT_RUNNING)
-            if Runtime(tunnel).is_left:
-                click.echo(f"note: {error}", err=True)
-            continue
-        except NotAllowed as error:
-            _fail(str(error), FAILED)
-        except TimeoutError as error:
-            _fail(str(error), TIMED_OUT)
-        if isinstance(reply, api.StatusReply):
-            found.append(reply.tunnel)
-    return found
-
-
-def _renewed(name: str, peer: str) -> bool:
-    """Whether a session younger than our question comes in time."""
-    asked = time.monotonic()
-    while time.monotonic() - asked < RENEWED_WITHIN:
-        for tunnel in _tunnels(name):
-            ages = [each.session_age_s for each in tunnel.peers if each.public_key == peer]
-            if any(age is not None and age < time.monotonic() - asked for age in ages):
-                return True
-        time.sleep(0.05)
-    return False
+        fail(str(error), REFUSED)
 
 
 def _name(name_or_conf: str) -> str:
@@ -298,28 +241,5 @@ def _log_line(entry: dict[str, object]) -> str:
     return f"{text.stamp(float(str(entry['at'])))} {entry['what']}{peer}: {entry['why']}"
 
 
-def _seconds(written: str) -> float:
-    number, unit = written[:-1], written[-1:]
-    if unit not in UNITS or not number.isdecimal() or int(number) == 0:
-        _fail(f"`{written}` is no time such as 60s, 5m or 1h", USAGE)
-    return float(int(number) * UNITS[unit])
-
-
-def _obtain(name: str, request: api.Request, *, within: float = 10.0) -> None:
-    """Have a brain do something, or end with one sentence."""
-    runtime = Runtime(name)
-    try:
-        reply = ask(runtime, request, within=within)
-    except NotRunning as error:
-        _fail(f"{error}{'' if runtime.is_left else ': see `shore status`'}", NOT_RUNNING)
-    except NotAllowed as error:
-        _fail(str(error), FAILED)
-    except TimeoutError as error:
-        _fail(str(error), TIMED_OUT)
-    if isinstance(reply, api.Failed):
-        _fail(reply.reason, FAILED)
-
-
-def _fail(reason: str, code: int) -> NoReturn:
-    click.echo(f"shore: {reason}", err=True)
-    sys.exit(code)
+for command in (peers.rekey, peers.paths, peers.why, peers.history, peers.amend, ping):
+    main.add_command(command)

@@ -2,7 +2,9 @@
 
 import time
 
-from shore.model.status import PeerStatus, TunnelStatus
+from shore.core.why import figures, path_words, span
+from shore.model.explanation import Explanation
+from shore.model.status import PathStatus, PeerStatus, TunnelStatus
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -48,6 +50,27 @@ def wg_lines(tunnel: TunnelStatus) -> list[str]:
     return lines
 
 
+def path_lines(peer: PeerStatus) -> list[str]:
+    """`shore paths`: a table, the primary path first."""
+    head = ("", "id", "uplink", "local", "remote", "state", "for", "rtt", "jitter", "loss >", "loss <", "mtu")
+    ordered = sorted(peer.paths, key=lambda path: not path.primary)
+    rows = [head, *(_path_row(path) for path in ordered)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [*(line.rstrip() for line in table), f"{peer.switches} changes of path"]
+
+
+def why_lines(said: Explanation) -> list[str]:
+    """`shore why`."""
+    words = said.public_key if said.name is None else f"{said.name} ({said.public_key})"
+    lines = [f"{words}: {'connected' if said.connected else 'not connected'}", f"  {said.now}"]
+    lines += [f"  not {path_words(other.path)}: {other.why}" for other in said.others]
+    lines += ["  last changes:"] if said.changes else []
+    lines += [f"    {stamp(change.at)} {change.what}: {change.why}" for change in said.changes]
+    lines += [f"  suggestion: {said.suggestion}"] if said.suggestion else []
+    return lines
+
+
 def duration(seconds: float) -> str:
     """`1 hour, 2 minutes, 3 seconds`."""
     left = int(seconds)
@@ -83,7 +106,9 @@ def _peer_lines(peer: PeerStatus) -> list[str]:
     state = "connected" if peer.connected else "not connected"
     if peer.recovery:
         state += f", {peer.recovery}"
-    lines = [f"  peer {peer.public_key}: {state}"]
+    words = peer.public_key if peer.name is None else f"{peer.name} ({peer.public_key})"
+    lines = [f"  peer {words}: {state}"]
+    lines += [f"    {_path_line(peer.paths)}"] if peer.paths else []
     if peer.endpoint:
         heard = "nothing received yet" if peer.last_received_age_s is None else (
             f"last received {age(peer.last_received_age_s)}".replace("Now", "now")
@@ -97,3 +122,37 @@ def _peer_lines(peer: PeerStatus) -> list[str]:
     if peer.drops:
         lines.append("    dropped: " + ", ".join(f"{reason} {count}" for reason, count in peer.drops.items()))
     return lines
+
+
+def _path_line(paths: tuple[PathStatus, ...]) -> str:
+    """The primary path, and how many may take over."""
+    primary = next((path for path in paths if path.primary), None)
+    standbys = sum(not path.primary and path.state in ("live", "held") for path in paths)
+    spare = f"{standbys or 'no'} standby{'' if standbys == 1 else 's'}"
+    if primary is None:
+        return f"no path; {spare}"
+    measured = figures(primary) if primary.state == "live" else f"{primary.state} for {span(primary.since_s)}"
+    return f"{path_words(primary)}, {measured or 'not measured yet'}; {spare}"
+
+
+def _path_row(path: PathStatus) -> tuple[str, ...]:
+    def share(loss: float | None) -> str:
+        return "-" if loss is None else f"{loss * 100:.1f} %"
+
+    def millis(time_ms: float | None) -> str:
+        return "-" if time_ms is None else f"{time_ms:.1f} ms"
+
+    return (
+        "*" if path.primary else "",
+        "-" if path.id is None else str(path.id),
+        (path.uplink or "-") + (" metered" if path.metered else ""),
+        path.local or "-",
+        path.remote,
+        path.state,
+        span(path.since_s),
+        millis(path.rtt_ms),
+        millis(path.jitter_ms),
+        share(path.loss_tx),
+        share(path.loss_rx),
+        "-" if path.path_mtu is None else str(path.path_mtu),
+    )

@@ -98,11 +98,16 @@ class KeepLifetime(msgspec.Struct, frozen=True):
 
 
 class Announce(msgspec.Struct, frozen=True):
-    """Tell people a named change with its reason."""
+    """Tell people a named change with its reason, and the numbers behind it (`core.changes`).
+
+    `cause` is one word where a program may want to tell changes apart, else empty.
+    """
 
     what: str
     why: str
     public_key: bytes | None = None
+    numbers: dict[str, float] = {}
+    cause: str = ""
 
 
 class GoDown(msgspec.Struct, frozen=True):

@@ -154,6 +154,12 @@ class RenewAsked(msgspec.Struct, frozen=True):
     public_key: bytes
 
 
+class PokeAsked(msgspec.Struct, frozen=True):
+    """A person wants every path to a peer probed now."""
+
+    public_key: bytes
+
+
 class DeviceMtuChanged(msgspec.Struct, frozen=True):
     """Somebody set another MTU on the device (`shore-wg`: its owner)."""
 
@@ -193,6 +199,7 @@ Event = (
     | NameResolved
     | NameFailed
     | RenewAsked
+    | PokeAsked
     | DeviceMtuChanged
     | DeviceGone
     | Woke

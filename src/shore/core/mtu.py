@@ -104,8 +104,9 @@ class Mtus:
         sizes = self._peers[key].sizes
         probes = [(place, action) for place, action in wanted if isinstance(action, SendProbe)]
         questions = tuple(sizes.question(key, place, probe) for place, probe in probes)
-        said = [
-            Announce(f"path MTU {mtu} to {place[1]}", "the search is over", key)
-            for place, mtu in sizes.news()
-        ]
+        said = [self._said(key, place, mtu) for place, mtu in sizes.news()]
         return [Measure(questions), *said] if questions else [*said]
+
+    def _said(self, key: bytes, place: Place, mtu: int) -> Announce:
+        where = self._underlay.sockets.words(place)
+        return Announce(f"path MTU {mtu} to {where}", "the search is over", key, {"mtu": float(mtu)}, "mtu")

@@ -42,6 +42,7 @@ from shore.core.events import (
     PlaneAnswered,
     PlaneLost,
     PlaneStarted,
+    PokeAsked,
     QuestionUnanswered,
     RenewAsked,
     Resumed,
@@ -198,6 +199,8 @@ class Node:
                     self._announce(f"{event.host} does not resolve", event.reason)
             case RenewAsked():
                 self._renew(event.public_key, "asked for")
+            case PokeAsked() if event.public_key in self.peers:
+                self.peers[event.public_key].poke += 1
             case DeviceMtuChanged():
                 self.mtus.device_changed(self.config, event.mtu)
             case DeviceGone():
@@ -251,7 +254,7 @@ class Node:
             peer = self.peers.get(held.public_key)
             if peer is None:
                 continue
-            peer.renew = held.renew
+            peer.renew, peer.poke = held.renew, held.poke
             peer.had_session, peer.last_session = True, now
             if held.paths and held.paths[0].socket in open_ids:
                 peer.roamed = (held.paths[0].socket, held.paths[0].remote)
@@ -309,7 +312,8 @@ class Node:
         for entry in counters:
             peer = self.peers.get(entry.public_key)
             if peer is not None:
-                self._actions += peer.counted(entry, metered, self.underlay.uplinks(entry), now)
+                uplinks = self.underlay.uplinks(entry)
+                self._actions += peer.counted(entry, self.underlay.sockets, metered, uplinks, now)
                 self._actions += self.mtus.counted(entry, now)
 
     def _learn(self, fact: Fact, now: float) -> None:
@@ -322,7 +326,7 @@ class Node:
                 self._actions += peer.acquaint(fact)
                 self._measure(peer, now)
             case Roamed() if peer is not None:
-                self._actions += peer.roam(fact)
+                self._actions += peer.roam(fact, self.underlay.sockets)
             case Learned() if peer is not None:
                 peer.learned((fact.socket, fact.remote))
             case Candidates() if peer is not None:
@@ -388,17 +392,15 @@ class Node:
     def _measure(self, peer: PeerRecord, now: float) -> None:
         if self.config is None:
             return
-        place = peer.place(self._footing(self.config, ()))
-        if place is not None:
+        if place := peer.place(self._footing(self.config, ())):
             self._actions += self.mtus.known(self.config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
         if not self.underlay.moved(links):
             return
         self._names.forget_waits(now)
-        if self._planned is not None and self._planned.full_tunnel is not None:
-            # What is on the same wire may go past it.
-            self._planned = None
+        if self._planned and self._planned.full_tunnel:
+            self._planned = None  # what is on the same wire may go past it
         if self.underlay.leads_on():
             self._renew_all("the underlay changed")
             self._actions += self.mtus.disturbed(now)

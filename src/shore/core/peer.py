@@ -15,9 +15,10 @@ from typing import NamedTuple
 from shore.core import timers
 from shore.core.actions import Action, Announce
 from shore.core.candidates import Place, endpoint, family_of, is_told, places
+from shore.core.changes import has_left, preferred, switched
 from shore.core.keepalive import Keepalive
 from shore.core.names import names_of
-from shore.core.score import PathJudge, reason
+from shore.core.score import PathJudge
 from shore.core.sizes import Sizes
 from shore.core.sockets import Sockets
 from shore.model.config import PeerConfig
@@ -56,6 +57,7 @@ class PeerRecord:
     def __init__(self, config: PeerConfig) -> None:
         self.config = config
         self.renew = 0
+        self.poke = 0
         self.had_session = False
         self.last_session: float | None = None
         self.roamed: tuple[int, str] | None = None
@@ -124,6 +126,7 @@ class PeerRecord:
             redundancy=self.config.redundancy,
             candidates=footing.own if self.acquainted else (),
             trials=footing.keepalive.trials(self.config.public_key) if self.acquainted else (),
+            poke=self.poke,
         )
 
     def place(self, footing: Footing) -> Place | None:
@@ -143,7 +146,12 @@ class PeerRecord:
         self.spoken = [place, *(known for known in self.spoken if known != place)][:MOST_SPOKEN]
 
     def counted(
-        self, counters: PeerCounters, metered: Container[int], uplinks: Mapping[Place, str], now: float
+        self,
+        counters: PeerCounters,
+        sockets: Sockets,
+        metered: Container[int],
+        uplinks: Mapping[Place, str],
+        now: float,
     ) -> list[Action]:
         """The plane's numbers about it; they may be a reason to prefer another path."""
         self.acquainted = counters.probed
@@ -155,7 +163,7 @@ class PeerRecord:
         if judged is None:
             return []
         self.moved_to((judged.best.socket, judged.best.remote))
-        return self._say(f"path {judged.best.remote} preferred", reason(judged))
+        return [preferred(self.config.public_key, judged, self.judge, sockets)]
 
     def climbed(self, silent_s: float) -> list[str]:
         """Initiations have gone unanswered for so long. Returns the rungs that were reached."""
@@ -180,12 +188,10 @@ class PeerRecord:
             return self._say("peer restarted", "it has a new epoch")
         return [] if known else self._say("peer is a Shore node", "it answered a hello")
 
-    def roam(self, fact: Roamed) -> list[Action]:
+    def roam(self, fact: Roamed, sockets: Sockets) -> list[Action]:
         """Its primary path is another one."""
         self.moved_to((fact.socket, fact.remote))
-        if not self.acquainted or fact.left in ("", fact.remote):
-            return []
-        return self._say(f"path {fact.remote}", f"{CAUSES.get(fact.cause, fact.cause)} {fact.left}")
+        return [switched(fact, self.judge, sockets)] if self.acquainted and has_left(fact) else []
 
     def _say(self, what: str, why: str) -> list[Action]:
         return [Announce(what, why, self.config.public_key)]
@@ -209,7 +215,14 @@ class PeerRecord:
         if self.acquainted:
             ourselves = {candidate.endpoint for candidate in footing.own}
             told = [candidate.endpoint for candidate in self.told if is_told(candidate, ourselves)]
-            found = places(sockets, [*last, *self.spoken], [*remotes, *told], open_ids)
+            # Until a reflex has moved it, its packets go where the file says first.
+            first = [
+                (socket.id, remote)
+                for remote in remotes[:1]
+                for socket in sockets.of_family(family_of(remote))
+            ]
+            here = last or first[:1]
+            found = places(sockets, [*here, *self.spoken], [*remotes, *told], open_ids)
         else:
             unbound = sockets.unbound
             found = tuple(roamed) + tuple(
@@ -235,13 +248,3 @@ class PeerRecord:
 
     def _path_id(self, place: tuple[int, str]) -> int:
         return self._path_ids.setdefault(place, len(self._path_ids) + 1)
-
-
-CAUSES = {
-    "dead": "no answer any more from",
-    "deaf": "probes pass and data does not by",
-    "peer_moved": "the peer speaks from here, no more from",
-    "response": "a handshake was answered here, not by",
-    "advice": "better than",
-    "gone": "the socket is gone of",
-}

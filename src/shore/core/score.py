@@ -43,9 +43,12 @@ class PathJudge:
     def __init__(self) -> None:
         self._losses: dict[Place, _Loss] = {}
         self._left: dict[Place, _Left] = {}
+        self._usual: dict[Place, _Usual] = {}
         self._rival: Place | None = None
         self._rival_since = 0.0
         self.chosen: Place | None = None
+        self.latest: tuple[PathScore, ...] = ()
+        self.measured: tuple[PathCounters, ...] = ()
 
     def judge(
         self,
@@ -58,7 +61,8 @@ class PathJudge:
 
         `uplinks` says which interface a path leaves by, where that is known.
         """
-        scores = self.scores(paths, metered, now)
+        scores = self.latest = self.scores(paths, metered, now)
+        self.measured = paths
         current = next((score for score in scores if score.primary), None)
         usable = [score for score in scores if score.usable]
         if current is None or not usable:
@@ -93,6 +97,7 @@ class PathJudge:
         """What each path costs."""
         places = {(path.socket, path.remote) for path in paths}
         self._losses = {place: loss for place, loss in self._losses.items() if place in places}
+        self._usual = {place: usual for place, usual in self._usual.items() if place in places}
         return tuple(self._score(path, (path.socket, path.remote) in metered, now) for path in paths)
 
     def _score(self, path: PathCounters, metered: bool, now: float) -> PathScore:
@@ -103,10 +108,16 @@ class PathJudge:
         cost += RELAY_MS if path.kind == "relay" else 0.0
         cost += METERED_MS if metered else 0.0
         left = self._left.get(place)
-        if left is not None and now < left.until:
+        until = left.until if left is not None and now < left.until else None
+        if left is not None and until is not None:
             cost = max(cost, left.cost_ms)
         usable = path.state == "live" and path.rtt_ms is not None
-        return PathScore(path.socket, path.remote, path.primary, usable, round(cost, 1), round(loss, 4))
+        usual = None
+        if path.rtt_ms is not None:
+            usual = self._usual.setdefault(place, _Usual()).take(path.rtt_ms, now)
+        return PathScore(
+            path.socket, path.remote, path.primary, usable, round(cost, 1), round(loss, 4), until, usual
+        )
 
     def _leave(self, place: Place, cost_ms: float, now: float) -> None:
         before = self._left.get(place)
@@ -115,13 +126,13 @@ class PathJudge:
         self._left[place] = _Left(cost_ms, now + hold, hold)
 
 
-def reason(verdict: Verdict) -> str:
-    """The verdict with its numbers, in a few words."""
+def reason(verdict: Verdict, current_words: str) -> str:
+    """The verdict with its numbers, in a few words; `current_words` names the path that is left."""
     best, current = verdict.best, verdict.current
     words = {
-        "loss": f"{current.remote} loses {current.loss:.1%} or more",
-        "delay": f"{current.remote} became slow",
-        "better": f"{current.remote} is worse",
+        "loss": f"{current_words} loses {current.loss:.1%} or more",
+        "delay": f"{current_words} became slow",
+        "better": f"{current_words} is worse",
     }
     return f"{words[verdict.why]} (costs {current.cost_ms:.0f} ms, this one {best.cost_ms:.0f} ms)"
 
@@ -142,6 +153,24 @@ class _Left:
 
     def __init__(self, cost_ms: float, until: float, hold: float) -> None:
         self.cost_ms, self.until, self.hold = cost_ms, until, hold
+
+
+class _Usual:
+    """The round trip that a path has when nothing delays it: the least one, forgotten slowly."""
+
+    def __init__(self) -> None:
+        self._ms: float | None = None
+        self._at = 0.0
+
+    def take(self, rtt_ms: float, now: float) -> float:
+        """Take a round trip; return the usual one."""
+        if self._ms is None or rtt_ms <= self._ms:
+            self._ms = rtt_ms
+        else:
+            share = min((now - self._at) / timers.USUAL_FOR, 1.0)
+            self._ms += (rtt_ms - self._ms) * share
+        self._at = now
+        return round(self._ms, 1)
 
 
 class _Loss:

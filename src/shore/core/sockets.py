@@ -43,6 +43,11 @@ class Sockets:
         """The uplink that a socket is bound to."""
         return next((socket.uplink for socket in self.all() if socket.id == number), None)
 
+    def words(self, place: tuple[int, str]) -> str:
+        """A socket and a remote endpoint, as people call that path."""
+        uplink = self.uplink_of(place[0])
+        return f"{place[1]} via {uplink}" if uplink else place[1]
+
     def follow(self, config: TunnelConfig, links: tuple[Link, ...]) -> tuple[list[Way], list[Socket]]:
         """The links as they are now. Returns which ways to open, and which sockets to close."""
         wanted = ways(config, links)

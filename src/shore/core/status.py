@@ -1,6 +1,9 @@
 """What `status` says, from the heart's knowledge and the plane's last counters."""
 
+from collections.abc import Callable
+
 from shore.core import timers
+from shore.core.candidates import family_of
 from shore.core.node import Node
 from shore.core.peer import PeerRecord
 from shore.core.reconcile import fwmark_of
@@ -8,15 +11,23 @@ from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
 from shore.model.status import PathStatus, PeerStatus, TunnelState, TunnelStatus
 
+# The local address and port of what a socket sends to a remote endpoint, as far as it is known.
+LocalOf = Callable[[int, str], str | None]
+
 
 def tunnel_status(
-    node: Node, now: float, *, brain_pid: int, public_key: bytes | None, notes: tuple[str, ...]
+    node: Node,
+    now: float,
+    *,
+    brain_pid: int,
+    public_key: bytes | None,
+    notes: tuple[str, ...],
+    local_of: LocalOf = lambda _socket, _remote: None,
 ) -> TunnelStatus:
     """One tunnel; a peer is connected only if fresh counters say so. Needs a configured node."""
     config = node.config
     if config is None:
         raise ValueError("status of a node without configuration")
-    fresh = now - node.counters_at < timers.COUNTERS_FRESH and node.plane.pid is not None
     counters = {entry.public_key: entry for entry in node.counters}
     state: TunnelState = "up" if node.plane.pid is not None else "degraded"
     return TunnelStatus(
@@ -32,13 +43,15 @@ def tunnel_status(
         offload=node.answer.offload if node.answer else {},
         drops=node.answer.drops if node.answer else {},
         notes=notes,
-        peers=tuple(_peer(node, key, counters.get(key), fresh) for key in node.peers),
+        peers=tuple(_peer(node, key, counters.get(key), now, local_of) for key in node.peers),
         clock_behind_s=node.stamps.behind_s(now) or None,
     )
 
 
-def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) -> PeerStatus:
+def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, local_of: LocalOf) -> PeerStatus:
     record = node.peers[key]
+    fresh = now - node.counters_at < timers.COUNTERS_FRESH and node.plane.pid is not None
+    paths = counters.paths if counters and counters.probed else ()
     keepalive_s, reason = _keepalive(node, record, counters)
     return PeerStatus(
         public_key=key_text(key),
@@ -59,9 +72,8 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, fresh: bool) ->
         probed=bool(counters and counters.probed),
         redundancy=record.config.redundancy,
         switches=counters.switches if counters else 0,
-        paths=tuple(_path(node, key, path) for path in counters.paths)
-        if counters and counters.probed
-        else (),
+        paths=tuple(_path(node, record, path, now, local_of) for path in paths),
+        primary_since_s=counters.primary_age_s if counters and counters.endpoint else None,
     )
 
 
@@ -72,14 +84,18 @@ def _keepalive(node: Node, record: PeerRecord, counters: PeerCounters | None) ->
     return record.quiet_s(node.keepalive, (primary.socket, primary.remote))
 
 
-def _path(node: Node, key: bytes, path: PathCounters) -> PathStatus:
-    uplink = node.underlay.sockets.uplink_of(path.socket)
+def _path(node: Node, record: PeerRecord, path: PathCounters, now: float, local_of: LocalOf) -> PathStatus:
+    place = (path.socket, path.remote)
+    score = next((score for score in record.judge.latest if (score.socket, score.remote) == place), None)
+    until = None if score is None else score.avoided_until
+    local = local_of(path.socket, path.remote)
+    bound = node.underlay.sockets.uplink_of(path.socket)
     return PathStatus(
         id=path.id,
         kind=path.kind,
-        family=6 if path.remote.startswith("[") else 4,
-        uplink=uplink,
-        local=path.observed,
+        family=6 if family_of(path.remote) == 6 else 4,
+        uplink=bound or node.underlay.uplink_at(local),
+        local=local,
         remote=path.remote,
         primary=path.primary,
         state=path.state,
@@ -87,6 +103,13 @@ def _path(node: Node, key: bytes, path: PathCounters) -> PathStatus:
         jitter_ms=path.jitter_ms,
         loss_tx=path.loss_tx,
         loss_rx=path.loss_rx,
-        path_mtu=node.peers[key].sizes.mtu((path.socket, path.remote)),
+        path_mtu=record.sizes.mtu(place),
         since_s=path.state_age_s,
+        observed=path.observed,
+        proof_age_s=path.proof_age_s,
+        metered=node.config is not None and path.socket in node.underlay.metered(node.config),
+        cost_ms=None if score is None else score.cost_ms,
+        hold_s=path.hold_s,
+        avoided_s=None if until is None or until <= now else until - now,
+        usual_rtt_ms=None if score is None else score.usual_ms,
     )

@@ -41,6 +41,9 @@ DWELL_BAD = 1.0
 DWELL_BETTER = 10.0
 SLOWER_BY_MS = 100.0
 
+# Over what time a path that became slow is no longer called slow.
+USUAL_FOR = 600.0
+
 # Over which windows loss is counted, and how many probes stand behind the plane's own figure.
 LOSS_SHORT = 2.0
 LOSS_LONG = 15.0

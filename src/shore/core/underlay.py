@@ -73,6 +73,11 @@ class Underlay:
         """Whether there is any way out."""
         return any(link.up and link.addresses for link in self.links or ())
 
+    def uplink_at(self, local: str | None) -> str | None:
+        """The link that has this address (`192.0.2.1:51820`)."""
+        host = "" if local is None else local.rpartition(":")[0].strip("[]")
+        return next((link.name for link in self.links or () if host in link.addresses), None)
+
     def queries(
         self, config: TunnelConfig, addresses: Callable[[str], tuple[str, ...]]
     ) -> tuple[StunQuery, ...]:

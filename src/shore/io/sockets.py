@@ -76,6 +76,28 @@ def set_mark(opened: socket.socket, mark: int) -> None:
     opened.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
 
 
+def local_of(opened: socket.socket | None, remote: str) -> str | None:
+    """The address and port that the kernel would send from to `remote` by this socket; None if by none.
+
+    Asked of a socket like it, as a connected one would hear nobody else.
+    """
+    if opened is None:
+        return None
+    host, _, port = remote.rpartition(":")
+    try:
+        with socket.socket(opened.family, socket.SOCK_DGRAM) as like:
+            for option in (SO_MARK, SO_BINDTODEVICE):
+                value = opened.getsockopt(socket.SOL_SOCKET, option, 16)
+                if any(value):
+                    like.setsockopt(socket.SOL_SOCKET, option, value)
+            like.connect((host.strip("[]"), int(port)))
+            address = like.getsockname()[0]
+            own_port = opened.getsockname()[1]
+    except (OSError, OverflowError, ValueError):
+        return None
+    return f"[{address}]:{own_port}" if ":" in address else f"{address}:{own_port}"
+
+
 def _prepare(opened: socket.socket, family: int, mark: int, device: str | None) -> None:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if family == 6:

@@ -88,7 +88,8 @@ class Peer(msgspec.Struct, frozen=True):
     """One peer as the data plane sees it; `paths` in order of preference.
 
     `renew` is raised by one for each renewal asked for; a plane that meets a peer for the first
-    time with `renew` above zero initiates at once.
+    time with `renew` above zero initiates at once. `poke` is raised for each time that every path is to be
+    probed at once.
     """
 
     public_key: PublicKey
@@ -102,6 +103,7 @@ class Peer(msgspec.Struct, frozen=True):
     redundancy: Redundancy = "auto"
     candidates: tuple[Candidate, ...] = ()
     trials: tuple[Trial, ...] = ()
+    poke: int = 0
 
 
 class StunQuery(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ class Roamed(_Fact, frozen=True, tag="roamed"):
     remote: str
     cause: str = "peer_moved"
     left: str = ""
+    left_socket: int | None = None
 
 
 class Acquainted(_Fact, frozen=True, tag="acquainted"):
@@ -146,7 +147,8 @@ class PathCounters(msgspec.Struct, frozen=True):
 
     `data_sent` and `data_arrived` are data messages since the path was last taken or shared with copies,
     and what the peer counted of them, `large_*` those of more than 1200 bytes; `observed` is what we look
-    like from there.
+    like from there. `hold_s` is how long a held path must still answer. `poke` is the newest that a probe
+    left for, `poke_rtt_ms` None while it is unanswered.
     """
 
     id: int | None
@@ -166,6 +168,9 @@ class PathCounters(msgspec.Struct, frozen=True):
     large_arrived: int = 0
     proof_age_s: float | None = None
     observed: str | None = None
+    hold_s: float | None = None
+    poke: int | None = None
+    poke_rtt_ms: float | None = None
 
 
 class PeerCounters(msgspec.Struct, frozen=True):
@@ -186,4 +191,5 @@ class PeerCounters(msgspec.Struct, frozen=True):
     drops: dict[str, int]
     probed: bool = False
     switches: int = 0
+    primary_age_s: float | None = None
     paths: tuple[PathCounters, ...] = ()

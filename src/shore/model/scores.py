@@ -6,7 +6,11 @@ import msgspec
 
 
 class PathScore(msgspec.Struct, frozen=True):
-    """One path's cost in milliseconds, and the share of our packets that it loses (a lower bound)."""
+    """One path's cost in milliseconds, and the share of our packets that it loses (a lower bound).
+
+    `avoided_until`: it was left for its loss, and keeps the cost it had until then. `usual_ms` is the round
+    trip it had before it became slow, if it did.
+    """
 
     socket: int
     remote: str
@@ -14,6 +18,8 @@ class PathScore(msgspec.Struct, frozen=True):
     usable: bool
     cost_ms: float
     loss: float
+    avoided_until: float | None = None
+    usual_ms: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -12,8 +12,11 @@ TunnelState = Literal["starting", "up", "degraded", "stopping"]
 class PathStatus(msgspec.Struct, frozen=True):
     """One path to a Shore peer. Losses are shares from 0 to 1; what is not known yet is None.
 
-    `since_s` is how long the path has been in its state; `path_mtu` is the largest datagram, IP header
-    included, that was proved.
+    `uplink` and `local` are where its packets leave this machine, as the kernel routes them now; `observed`
+    is what the peer sees them come from. `since_s` is how long the path has been in its state; `path_mtu` is
+    the largest datagram, IP header included, that was proved. `cost_ms` is what `core.score` compares. A path
+    that died is not taken for `hold_s` more; one that was left for its loss is believed to cost what it did
+    for `avoided_s` more. `usual_rtt_ms` is the round trip of the last minutes' best times.
     """
 
     id: int | None
@@ -30,10 +33,20 @@ class PathStatus(msgspec.Struct, frozen=True):
     loss_rx: float | None
     path_mtu: int | None
     since_s: float
+    observed: str | None = None
+    proof_age_s: float | None = None
+    metered: bool = False
+    cost_ms: float | None = None
+    hold_s: float | None = None
+    avoided_s: float | None = None
+    usual_rtt_ms: float | None = None
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
-    """One peer. Ages in seconds, None if never; `connected` as DESIGN.md §4 defines it."""
+    """One peer. Ages in seconds, None if never; `connected` as DESIGN.md §4 defines it.
+
+    `primary_since_s`: for how long its packets have taken the path that they take.
+    """
 
     public_key: str
     endpoint: str | None
@@ -54,6 +67,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     redundancy: Redundancy = "auto"
     switches: int = 0
     paths: tuple[PathStatus, ...] = ()
+    primary_since_s: float | None = None
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):

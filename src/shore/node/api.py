@@ -9,10 +9,12 @@ import time
 import msgspec
 
 from shore.core import events
+from shore.core.amend import PeerChange, amended
 from shore.io.runtime import Runtime, bind_private, give_to_group
 from shore.io.systemd import Unit
 from shore.node.brain import Brain, NotConfigured
 from shore.node.heartbeat import ask
+from shore.node.poking import poke
 from shore.wire import api
 
 
@@ -82,6 +84,10 @@ class Api:
                 if request.public_key not in self._brain.node.peers:
                     return api.Failed("there is no such peer")
                 self._brain.tell(events.RenewAsked(request.public_key))
+            case api.AskPoke():
+                return await poke(self._brain, request.public_key)
+            case api.AskAmend():
+                return await self._amend(request)
             case api.AskConfirm():
                 self._brain.confirm()
             case api.AskDown():
@@ -104,6 +110,21 @@ class Api:
                 return api.Failed(str(error))
             finally:
                 self._unit.say("READY=1")
+        return api.Done()
+
+    async def _amend(self, request: api.AskAmend) -> api.Reply:
+        key = request.public_key
+        change = None if key is None else PeerChange(key, request.name, request.redundancy)
+        async with self._reloading:
+            config = self._brain.node.config
+            if config is None:
+                return api.Failed("not configured yet")
+            try:
+                await self._brain.reload(amended(config, request.uplinks, change))
+            except KeyError:
+                return api.Failed("there is no such peer")
+            except NotConfigured as error:
+                return api.Failed(str(error))
         return api.Done()
 
 

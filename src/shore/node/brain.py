@@ -21,10 +21,12 @@ from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
+from shore.io.history import History
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
 from shore.io.resolver import NotResolved, resolve, resolve_marked
 from shore.io.runtime import Phase, Running, Runtime
+from shore.io.sockets import local_of
 from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
 from shore.model.config import TunnelConfig
@@ -61,7 +63,7 @@ class Brain:
         self._spawn = spawn
         self._scoped = scoped
         self._loop = asyncio.get_running_loop()
-        self._journal = Journal(runtime.log)
+        self._journal = Journal(runtime.log, History(runtime.name))
         self.stamping = Stamping(self.tell, self.announce)
         self._openings = Openings()
         self._given: set[str] = set()
@@ -247,7 +249,12 @@ class Brain:
             return None
         own = _native.public_key(config.private_key) if config.private_key else None
         return tunnel_status(
-            self.node, self._loop.time(), brain_pid=os.getpid(), public_key=own, notes=self.notes()
+            self.node,
+            self._loop.time(),
+            brain_pid=os.getpid(),
+            public_key=own,
+            notes=self.notes(),
+            local_of=lambda number, remote: local_of(self._openings.sockets.get(number), remote),
         )
 
     def notes(self) -> tuple[str, ...]:

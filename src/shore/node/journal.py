@@ -1,4 +1,7 @@
-"""The tunnel's log: one JSON line for each announcement, kept in two files of at most 1 MiB."""
+"""The tunnel's log: one JSON line for each announcement, kept in two files of at most 1 MiB.
+
+The log goes with the tunnel. What was announced is also kept in the history of the peer it is about.
+"""
 
 import time
 from pathlib import Path
@@ -6,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from shore.core.actions import Announce
+from shore.io.history import History
+from shore.model.history import Change
 from shore.model.keys import key_text
 
 LARGEST = 1 << 20
@@ -23,13 +28,16 @@ class Entry(msgspec.Struct, frozen=True):
 class Journal:
     """Appends announcements; a disk that is full loses lines and nothing else."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, history: History) -> None:
         self._path = path
+        self._history = history
 
     def announce(self, said: Announce) -> None:
         """Write one line."""
+        at = round(time.time(), 3)
+        self._history.keep(said.public_key, Change(at, said.what, said.why, said.numbers, said.cause))
         peer = None if said.public_key is None else key_text(said.public_key)
-        line = msgspec.json.encode(Entry(round(time.time(), 3), said.what, said.why, peer)) + b"\n"
+        line = msgspec.json.encode(Entry(at, said.what, said.why, peer)) + b"\n"
         try:
             with self._path.open("ab") as file:
                 file.write(line)

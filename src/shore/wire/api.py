@@ -7,7 +7,9 @@ from typing import TypeVar
 
 import msgspec
 
-from shore.model.config import TunnelConfig
+from shore.model.config import TunnelConfig, Uplink
+from shore.model.desired import Redundancy
+from shore.model.ping import PathPing
 from shore.model.status import TunnelStatus
 
 LONGEST_LINE = 8 << 20
@@ -39,6 +41,21 @@ class AskRenew(_Request, frozen=True, tag="renew"):
     public_key: bytes
 
 
+class AskPoke(_Request, frozen=True, tag="poke"):
+    """Probe every path to a peer now; answered when all probes are, or after 2 s."""
+
+    public_key: bytes
+
+
+class AskAmend(_Request, frozen=True, tag="amend"):
+    """Change this much of what is in force, and not the file; None leaves a thing as it is."""
+
+    public_key: bytes | None = None
+    name: str | None = None
+    redundancy: Redundancy | None = None
+    uplinks: tuple[Uplink, ...] | None = None
+
+
 class AskConfirm(_Request, frozen=True, tag="confirm"):
     """Keep a tunnel that was brought up with `--confirm`."""
 
@@ -57,14 +74,21 @@ class Failed(_Reply, frozen=True, tag="failed"):
     reason: str
 
 
+class Poked(_Reply, frozen=True, tag="poked"):
+    """What became of the probes; `probed` is False for a peer that does not answer any, plain WireGuard."""
+
+    probed: bool
+    paths: tuple[PathPing, ...] = ()
+
+
 class StatusReply(_Reply, frozen=True, tag="status"):
     """The tunnel's status."""
 
     tunnel: TunnelStatus
 
 
-Request = AskStatus | AskDown | AskReload | AskRenew | AskConfirm
-Reply = Done | Failed | StatusReply
+Request = AskStatus | AskDown | AskReload | AskRenew | AskPoke | AskAmend | AskConfirm
+Reply = Done | Failed | StatusReply | Poked
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -162,7 +162,7 @@ def _tunnel(sections: list[_Section], name: str, source: str, warnings: list[str
         offload=_one(own, "offload", _switch) is not False,
         realtime=_one(own, "realtime", _switch) is not False,
         probing=_one(own, "probing", _switch) is not False,
-        uplinks=tuple(_many(own, "uplinks", _uplink)),
+        uplinks=tuple(_many(own, "uplinks", parse_uplink)),
         stun=tuple(dict.fromkeys(_many(own, "stun", parse_endpoint))),
         source=source,
     )
@@ -179,7 +179,7 @@ def _peer(section: _Section) -> PeerConfig:
             _at(line, parse_endpoint, value) for line, value in section.values.get("endpoint", [])
         ),
         keepalive_s=_one(section, "persistentkeepalive", _keepalive),
-        name=_one(section, "name", _peer_name),
+        name=_one(section, "name", parse_peer_name),
         redundancy=_one(section, "redundancy", parse_redundancy) or "auto",
     )
 
@@ -302,13 +302,15 @@ def parse_redundancy(text: str) -> Redundancy:
     raise ValueError(f"`{text}` is not {', '.join(get_args(Redundancy)[:-1])} or {get_args(Redundancy)[-1]}")
 
 
-def _peer_name(text: str) -> str:
+def parse_peer_name(text: str) -> str:
+    """What a peer is called. Raises ValueError."""
     if len(text) > 63 or not text.isprintable():
         raise ValueError("a Name has 63 printable characters at most")
     return text
 
 
-def _uplink(text: str) -> Uplink:
+def parse_uplink(text: str) -> Uplink:
+    """`eth0` or `wwan0 metered`. Raises ValueError."""
     name, *rest = text.split()
     if rest not in ([], ["metered"]) or len(name) > 15 or "/" in name:
         raise ValueError(f"`{text}` is no uplink such as `eth0` or `wwan0 metered`")

@@ -59,6 +59,11 @@ impl Health {
         self.since
     }
 
+    /// How long a held path must still answer before it is taken again.
+    pub fn hold_left(&self, now: Moment) -> Option<Duration> {
+        (self.state(now) == State::Held).then(|| self.hold.saturating_sub(now.since(self.since)))
+    }
+
     /// The last time that an answer came by it.
     pub fn proof(&self) -> Option<Moment> {
         self.proof

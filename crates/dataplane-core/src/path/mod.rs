@@ -18,6 +18,7 @@
 //! * it is live: it stays, unless advice prefers another live one; then that is *wished*, and the peer
 //!   moves there when it can do so without losing packets on their way.
 
+mod asked;
 mod health;
 mod measure;
 mod reflex;
@@ -27,6 +28,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use asked::Asked;
 use health::Health;
 pub use health::State;
 use measure::Measure;
@@ -48,6 +50,7 @@ pub struct Path {
     quiet: Duration,
     pub measure: Measure,
     pub observed: Option<SocketAddr>,
+    pub asked: Asked,
     health: Health,
     /// To be probed at once.
     poked: bool,
@@ -91,6 +94,7 @@ pub struct Paths {
     advice: Vec<desired::Path>,
     paths: Vec<Path>,
     primary: usize,
+    primary_since: Moment,
     /// Whether the peer answers probes.
     probed: bool,
     /// Where the peer's newest data came from.
@@ -109,6 +113,7 @@ impl Paths {
         if self.advice == advice {
             return;
         }
+        let before = self.primary();
         let same_favourite = self.advice.first() == advice.first();
         let kept = self.primary().filter(|_| same_favourite || self.probed);
         self.advice = advice.to_vec();
@@ -140,6 +145,9 @@ impl Paths {
             self.paths.append(&mut old);
         }
         self.primary = kept.and_then(|kept| self.position(kept)).unwrap_or(0);
+        if self.primary() != before {
+            self.primary_since = now;
+        }
     }
 
     /// Drops paths whose socket is gone; where that was the primary path, one that has answered takes
@@ -154,6 +162,7 @@ impl Paths {
             self.primary = heir.unwrap_or(0);
         }
         let to = self.primary().filter(|to| *to != from)?;
+        self.primary_since = now;
         Some(Switch::new(from, to, Cause::Gone))
     }
 
@@ -165,6 +174,11 @@ impl Paths {
     pub fn mtu_of(&self, destination: Destination) -> Option<u16> {
         let place = self.position(destination)?;
         self.paths[place].mtu
+    }
+
+    /// Since when it is the primary one.
+    pub fn primary_since(&self) -> Moment {
+        self.primary_since
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Path, bool)> {
@@ -195,7 +209,10 @@ impl Paths {
             return None;
         }
         match self.position(source) {
-            Some(place) => self.primary = place,
+            Some(place) => {
+                self.primary = place;
+                self.primary_since = now;
+            }
             None if primary.remote == source.remote => return None,
             None => self.learn(source, now),
         }
@@ -213,18 +230,20 @@ impl Paths {
                 self.newest = Some(source);
                 // A primary path that never answered has no claim to what the peer can be sent elsewhere.
                 let claims = self.paths[self.primary].health.proof().is_some();
-                (place != self.primary && !claims).then(|| self.switch(place, Cause::PeerMoved))
+                (place != self.primary && !claims)
+                    .then(|| self.switch(place, Cause::PeerMoved, now))
             }
             Proof::Response => {
                 self.paths[place].health.proved(now);
                 let doubted = self.paths[self.primary].health.state(now) != State::Live;
-                (place != self.primary && doubted).then(|| self.switch(place, Cause::Response))
+                (place != self.primary && doubted).then(|| self.switch(place, Cause::Response, now))
             }
         }
     }
 
-    fn switch(&mut self, to: usize, cause: Cause) -> Switch {
+    fn switch(&mut self, to: usize, cause: Cause, now: Moment) -> Switch {
         let from = std::mem::replace(&mut self.primary, to);
+        self.primary_since = now;
         self.paths[to].measure.forget_data();
         self.taken.clear();
         let switch = Switch::new(
@@ -272,6 +291,7 @@ impl Paths {
         self.paths.retain(|path| path.id.is_some());
         self.paths.insert(0, Path::new(source, now));
         self.primary = 0;
+        self.primary_since = now;
     }
 
     fn position(&self, destination: Destination) -> Option<usize> {
@@ -296,6 +316,7 @@ impl Path {
             quiet: FIRST_QUIET,
             measure: Measure::default(),
             observed: None,
+            asked: Asked::default(),
             health: Health::new(now),
             poked: true,
             heard: None,
@@ -313,6 +334,10 @@ impl Path {
 
     pub fn proof(&self) -> Option<Moment> {
         self.health.proof()
+    }
+
+    pub fn hold_left(&self, now: Moment) -> Option<Duration> {
+        self.health.hold_left(now)
     }
 }
 

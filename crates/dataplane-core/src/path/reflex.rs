@@ -19,7 +19,7 @@ impl Paths {
             State::Live => None,
             State::Unproven => {
                 let live = self.best(|path| path.health.state(now) == State::Live)?;
-                Some(self.switch(live, Cause::PeerMoved))
+                Some(self.switch(live, Cause::PeerMoved, now))
             }
             State::Suspect => {
                 // A place that came up since the primary path fell silent; a peer may well send by
@@ -29,7 +29,7 @@ impl Paths {
                 };
                 let moved = newest
                     .filter(|place| *place != self.primary && took_over(&self.paths[*place]))?;
-                Some(self.switch(moved, Cause::PeerMoved))
+                Some(self.switch(moved, Cause::PeerMoved, now))
             }
             State::Dead | State::Held => {
                 let live = |path: &Path| path.health.state(now) == State::Live && fresh(path);
@@ -51,7 +51,7 @@ impl Paths {
                 } else {
                     Cause::Dead
                 };
-                Some(self.switch(to, cause))
+                Some(self.switch(to, cause, now))
             }
         }
     }
@@ -78,9 +78,9 @@ impl Paths {
             .map_or(Duration::ZERO, |(here, there)| here.abs_diff(there))
     }
 
-    pub fn move_to(&mut self, to: Destination) -> Option<Switch> {
+    pub fn move_to(&mut self, to: Destination, now: Moment) -> Option<Switch> {
         let place = self.position(to).filter(|place| *place != self.primary)?;
-        Some(self.switch(place, Cause::Advice))
+        Some(self.switch(place, Cause::Advice, now))
     }
 
     /// Whether the primary path is in doubt, so that packets go out on the standby as well.

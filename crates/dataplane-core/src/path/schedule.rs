@@ -43,6 +43,21 @@ impl Paths {
         }
     }
 
+    /// A larger number than before: somebody wants to know how every path is now.
+    pub fn poke(&mut self, before: u64, number: u64) {
+        if number > before {
+            for path in self.paths.iter_mut().take(MOST_PROBED) {
+                path.poked = true;
+                path.asked.want(number);
+            }
+        }
+    }
+
+    /// Whether a probe that somebody asked for has not left yet.
+    pub fn is_poked(&self) -> bool {
+        self.paths.iter().any(|path| path.asked.is_wanted())
+    }
+
     /// The next probe that is due, if any: where it goes, and what it says.
     pub fn probe(
         &mut self,
@@ -54,6 +69,7 @@ impl Paths {
             .find(|place| self.probe_at(*place, busy, now) <= now)?;
         let path = &mut self.paths[place];
         path.poked = false;
+        path.asked.sent(transaction, now);
         Some((path.destination, path.measure.probe(transaction, now)))
     }
 
@@ -120,6 +136,9 @@ impl Paths {
 
     /// An echo came. Returns whether it answers a probe of ours.
     pub fn answered(&mut self, echo: &Echo, now: Moment) -> bool {
+        for path in &mut self.paths {
+            path.asked.answered(echo, now);
+        }
         let Some(place) = self
             .paths
             .iter_mut()

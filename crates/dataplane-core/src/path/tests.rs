@@ -157,7 +157,7 @@ mod probed {
         assert_eq!(paths.wish(at(3)), None);
         paths.paths[1].health.proved(at(4));
         assert_eq!(paths.wish(at(5)), Some(place(3, A)));
-        paths.move_to(place(3, A)).unwrap();
+        paths.move_to(place(3, A), at(5)).unwrap();
         assert_eq!(paths.primary(), Some(place(3, A)));
         assert_eq!(paths.iter().count(), 2);
     }
@@ -279,7 +279,7 @@ mod probed {
         assert_eq!(table.paths.wish(at(table.now)), None);
         table.run(7000, true);
         assert_eq!(table.paths.wish(at(table.now)), Some(place(1, A)));
-        table.paths.move_to(place(1, A)).unwrap();
+        table.paths.move_to(place(1, A), at(table.now)).unwrap();
         assert_eq!(table.remote(), A.parse().unwrap());
     }
 

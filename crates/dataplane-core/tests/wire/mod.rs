@@ -102,6 +102,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         keepalive_s: 0,
         wanted: false,
         renew: 0,
+        poke: 0,
         lanes: vec![Lane { id: 0 }],
         redundancy: Redundancy::Auto,
         candidates: Vec::new(),
