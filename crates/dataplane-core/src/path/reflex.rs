@@ -38,10 +38,13 @@ impl Paths {
                 };
                 // Data passes at least where the peer's comes from: of two that died before that one is
                 // better, and where probes pass and data does not, it is better than any.
-                let answers =
-                    |place: &usize| live(&self.paths[*place]) || held(&self.paths[*place]);
-                let spoken = newest.filter(|place| *place != self.primary && answers(place));
-                let deaf = spoken.filter(|_| self.deaf);
+                let other = newest.filter(|place| *place != self.primary);
+                let spoken = other.filter(|place| held(&self.paths[*place]));
+                let brings = |path: &Path| {
+                    matches!(path.health.state(now), State::Live | State::Held)
+                        && path.heard.is_some_and(|at| now.since(at) < SECOND)
+                };
+                let deaf = other.filter(|place| self.deaf && brings(&self.paths[*place]));
                 let to = deaf
                     .or_else(|| self.best(live))
                     .or(spoken)

@@ -138,11 +138,11 @@ mod probed {
         }
         paths.paths[2].health.late(1, at(2));
         paths.paths[2].health.late(3, at(3));
-        follow(&mut paths, brings, Proof::Data);
-        paths.paths[0].health.deaf(at(4));
+        paths.paths[2].health.proved(at(4));
+        paths.follow(brings, Proof::Data, at(4));
+        paths.paths[0].health.deaf(at(5));
         paths.deaf = true;
         paths.paths[1].health.proved(at(5));
-        paths.paths[2].health.proved(at(5));
         assert_eq!(paths.decide(at(5)).unwrap().to, brings);
     }
 
