@@ -1,6 +1,8 @@
 """The Rust crates, in Python's words."""
 
-__all__ = ["confine", "public_key", "run"]
+from typing import final
+
+__all__ = ["ModelPlane", "confine", "public_key", "run"]
 
 def run(listener: int, user: int, seed: int) -> None:
     """Run the data plane: serve brains on the listening socket until one says `stop`.
@@ -18,3 +20,46 @@ def confine(user: int, group: int) -> None:
 
 def public_key(private_key: bytes) -> bytes:
     """X25519 of the base point (RFC 7748): 32 bytes to 32 bytes. Raises ValueError on another length."""
+
+@final
+class ModelPlane:
+    """A data plane without sockets, TUN, clock or cryptography, for simulations: it protects nothing.
+
+    Its reflexes are the product's. `now` is in seconds and never falls; endpoints are strings
+    (`192.0.2.1:51820`). After each call, `transmit` and `facts` have what came of it. Messages are
+    those of docs/protocol/dataplane.md without their frames. To be used by one thread.
+    """
+
+    def __new__(cls, seed: int, now: float) -> ModelPlane:
+        """Planes of one simulation need different seeds, below 2**32."""
+
+    @staticmethod
+    def public_key(private_key: bytes) -> bytes:
+        """The model's public key of a private one: 32 bytes to 32 bytes."""
+
+    def apply(self, desired: bytes, seen: int, now: float) -> None:
+        """Take a desired state. Raises ValueError with the reason where it is refused."""
+
+    def receive(self, socket: int, remote: str, datagram: bytes, now: float) -> bytes | None:
+        """Take a datagram; return the inner packet if one was in it."""
+
+    def send(self, packet: bytes, now: float) -> None:
+        """Take a packet as from the TUN: it is sealed, staged or dropped."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due; to be called at `deadline`."""
+
+    def deadline(self) -> float:
+        """When to call `tick` next."""
+
+    def transmit(self) -> list[tuple[int | None, int, str, bytes]]:
+        """Take the datagrams that want to leave: peer, socket, remote endpoint, bytes."""
+
+    def refused(self, peer: int | None, socket: int, remote: str, now: float) -> None:
+        """The kernel did not take a datagram that `transmit` gave."""
+
+    def facts(self) -> list[tuple[int, bytes]]:
+        """Take the facts that wait: serial and message."""
+
+    def counters(self, now: float) -> bytes:
+        """The counters of every peer, as the list in an answer."""

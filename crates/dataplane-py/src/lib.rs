@@ -1,5 +1,7 @@
 //! `shore._native`: converts between Python and the Rust crates, nothing else.
 
+mod model;
+
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
@@ -30,5 +32,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(run, module)?)?;
     module.add_function(wrap_pyfunction!(confine_process, module)?)?;
     module.add_function(wrap_pyfunction!(public_key, module)?)?;
+    module.add_class::<model::ModelPlane>()?;
     Ok(())
 }

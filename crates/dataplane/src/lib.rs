@@ -16,3 +16,5 @@ pub mod sys;
 mod transfer;
 pub mod tun;
 pub mod udp;
+
+pub use frames::{decode, encode};

@@ -21,6 +21,15 @@ pub struct Models {
     ephemerals: Arc<AtomicU64>,
 }
 
+impl Models {
+    /// Draws of its own: planes of different seeds never draw the same.
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            ephemerals: Arc::new(AtomicU64::new(seed << 32)),
+        }
+    }
+}
+
 /// The model's public key of a private key.
 pub fn public_key(private_key: &Key) -> Key {
     private_key.map(|byte| byte ^ 0xA5)

@@ -1,0 +1,137 @@
+//! A data plane without plumbing for `tests/sim`: the core's own reflexes on the `model` engine.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use shore_dataplane::{decode, encode};
+use shore_dataplane_core::engine::DATA_OVERHEAD;
+use shore_dataplane_core::engine::model::{self, Models};
+use shore_dataplane_core::facts::DropReason;
+use shore_dataplane_core::plane::{
+    Destination, PeerSlot, Plane, Received, Source, Transmit, padded_len,
+};
+use shore_dataplane_core::time::Moment;
+
+#[pyclass(unsendable)]
+pub struct ModelPlane {
+    plane: Plane,
+    sealed: Vec<Transmit>,
+}
+
+type Sent<'py> = (Option<u32>, u32, String, Bound<'py, PyBytes>);
+
+#[pymethods]
+impl ModelPlane {
+    #[new]
+    fn new(seed: u64, now: f64) -> Self {
+        let engines = Box::new(Models::seeded(seed));
+        Self {
+            plane: Plane::new(engines, seed, moment(now)),
+            sealed: Vec::new(),
+        }
+    }
+
+    #[staticmethod]
+    fn public_key(private_key: [u8; 32]) -> [u8; 32] {
+        model::public_key(&private_key)
+    }
+
+    fn apply(&mut self, desired: &[u8], seen: u64, now: f64) -> PyResult<()> {
+        let desired = decode(desired).map_err(PyValueError::new_err)?;
+        let applied = self.plane.apply(desired, seen, moment(now));
+        applied.map_err(PyValueError::new_err)
+    }
+
+    fn receive<'py>(
+        &mut self,
+        py: Python<'py>,
+        socket: u32,
+        remote: &str,
+        datagram: &[u8],
+        now: f64,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let source = place(socket, remote)?;
+        let mut out = vec![0; datagram.len()];
+        let received = self.plane.receive(source, datagram, &mut out, moment(now));
+        Ok(match received {
+            Received::Packet { len, .. } => Some(PyBytes::new(py, &out[..len])),
+            Received::Proof | Received::Nothing => None,
+        })
+    }
+
+    fn send(&mut self, packet: &[u8], now: f64) {
+        let now = moment(now);
+        let Ok(peer) = self.plane.route(packet, now) else {
+            return;
+        };
+        let Some(mut sealer) = self.plane.sealer(peer, packet, false, now) else {
+            return self.plane.stage(peer, packet, now);
+        };
+        let destinations = [Some(sealer.destination()), sealer.copy()];
+        let mut padded = packet.to_vec();
+        padded.resize(padded_len(packet.len(), sealer.mtu()), 0);
+        let mut bytes = vec![0; padded.len() + DATA_OVERHEAD];
+        match sealer.seal(&padded, &mut bytes) {
+            Ok(_) => self.sealed.extend(destinations.into_iter().flatten().map(
+                |Destination { socket, remote }| Transmit {
+                    peer: Some(peer),
+                    socket,
+                    remote,
+                    bytes: bytes.clone(),
+                },
+            )),
+            Err(reason) => self.plane.note_drop(Some(peer), reason, 1, now),
+        }
+    }
+
+    fn tick(&mut self, now: f64) {
+        self.plane.tick(moment(now));
+    }
+
+    fn deadline(&self) -> f64 {
+        self.plane.deadline().0.as_secs_f64()
+    }
+
+    fn transmit<'py>(&mut self, py: Python<'py>) -> Vec<Sent<'py>> {
+        let made = std::iter::from_fn(|| self.plane.transmit());
+        let all = self.sealed.drain(..).chain(made);
+        all.map(|sent| {
+            let peer = sent.peer.map(|PeerSlot(slot)| slot);
+            let bytes = PyBytes::new(py, &sent.bytes);
+            (peer, sent.socket, sent.remote.to_string(), bytes)
+        })
+        .collect()
+    }
+
+    fn refused(&mut self, peer: Option<u32>, socket: u32, remote: &str, now: f64) -> PyResult<()> {
+        let sent = (peer.map(PeerSlot), place(socket, remote)?);
+        self.plane
+            .note_refused(sent, DropReason::SendError, 1, moment(now));
+        Ok(())
+    }
+
+    fn facts<'py>(&mut self, py: Python<'py>) -> Vec<(u64, Bound<'py, PyBytes>)> {
+        let facts = std::iter::from_fn(|| self.plane.fact());
+        facts
+            .map(|(serial, _, fact)| (serial, PyBytes::new(py, &encode(&fact))))
+            .collect()
+    }
+
+    fn counters<'py>(&self, py: Python<'py>, now: f64) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &encode(&self.plane.counters(moment(now))))
+    }
+}
+
+fn moment(seconds: f64) -> Moment {
+    Moment(Duration::from_secs_f64(seconds.max(0.0)))
+}
+
+fn place(socket: u32, remote: &str) -> PyResult<Source> {
+    let remote: SocketAddr = remote
+        .parse()
+        .map_err(|_| PyValueError::new_err(format!("{remote} is no endpoint")))?;
+    Ok(Source { socket, remote })
+}
