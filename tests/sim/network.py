@@ -1,0 +1,165 @@
+"""The simulated underlay: uplinks, NATs, and an internet that joins every uplink to every other.
+
+A datagram leaves by an uplink, is translated by the NAT before it, crosses the internet, passes the far NAT
+if its filter lets it, and reaches the socket that the kernel would pick. What an uplink does to datagrams
+(delay, jitter, loss, order, copies, size, holes) is drawn from the world's one source of chance. NATs follow
+RFC 4787: mapping and filtering are `endpoint`-independent, `address`-dependent or `port`-dependent.
+"""
+
+import random
+from dataclasses import dataclass, field
+from typing import Literal
+
+Behaviour = Literal["endpoint", "address", "port"]
+
+
+@dataclass
+class Mapping:
+    """A hole in a NAT: the inner endpoint, the outer port, and who was spoken to."""
+
+    inside: str
+    port: int
+    used: float
+    contacted: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Nat:
+    """One router in front of one uplink."""
+
+    address: str
+    mapping: Behaviour = "endpoint"
+    filtering: Behaviour = "port"
+    preserves_port: bool = True
+    lifetime: float = 60.0
+    mappings: dict[tuple[str, str], Mapping] = field(default_factory=dict)
+    ports: dict[int, Mapping] = field(default_factory=dict)
+
+    def leave(self, inside: str, remote: str, now: float, chance: random.Random) -> str:
+        """Translate the source of what goes out; it alone keeps a mapping alive (REQ-6)."""
+        key = (inside, _about(remote, self.mapping))
+        mapping = self.mappings.get(key)
+        if mapping is None or now - mapping.used > self.lifetime:
+            if mapping is not None:
+                self.ports.pop(mapping.port, None)
+            mapping = Mapping(inside, self._port(inside, now, chance), now)
+            self.mappings[key] = mapping
+            self.ports[mapping.port] = mapping
+        mapping.used = now
+        mapping.contacted.add(_about(remote, self.filtering))
+        return f"{self.address}:{mapping.port}"
+
+    def enter(self, port: int, remote: str, now: float) -> str | None:
+        """The inner endpoint of what comes in; None where it is filtered."""
+        mapping = self.ports.get(port)
+        if mapping is None or now - mapping.used > self.lifetime:
+            return None
+        return mapping.inside if _about(remote, self.filtering) in mapping.contacted else None
+
+    def reboot(self) -> None:
+        """Forget every mapping."""
+        self.mappings.clear()
+        self.ports.clear()
+
+    def _port(self, inside: str, now: float, chance: random.Random) -> int:
+        wanted = int(inside.rpartition(":")[2])
+        taken = self.ports.get(wanted)
+        if self.preserves_port and (taken is None or now - taken.used > self.lifetime):
+            return wanted
+        while True:
+            port = chance.randrange(20000, 60000)
+            if port not in self.ports:
+                return port
+
+
+def _about(remote: str, behaviour: Behaviour) -> str:
+    if behaviour == "endpoint":
+        return ""
+    return remote if behaviour == "port" else remote.rpartition(":")[0]
+
+
+@dataclass(eq=False)
+class Uplink:
+    """An interface of a machine that leads out. Shares are 0 to 1, times seconds, `mtu` of datagrams."""
+
+    owner: int
+    name: str
+    index: int
+    address: str
+    nat: Nat | None = None
+    # How many faults keep it down; so of all that is counted here, as faults overlap.
+    down: int = 0
+    delay: float = 0.01
+    jitter: float = 0.0
+    loss: float = 0.0
+    reorder: float = 0.0
+    duplicate: float = 0.0
+    mtu: int = 1472
+    # What it swallows: all that goes out, all that comes in, data messages of WireGuard.
+    hole_out: int = 0
+    hole_in: int = 0
+    deaf: int = 0
+
+    @property
+    def up(self) -> bool:
+        """Whether it is there."""
+        return not self.down
+
+    @property
+    def public(self) -> str:
+        """The address that the internet knows it by."""
+        return self.nat.address if self.nat else self.address
+
+
+class Internet:
+    """Which uplink an address belongs to, and which pairs of uplinks cannot talk."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.cuts: dict[tuple[Uplink, Uplink], int] = {}
+        self._homes: dict[str, Uplink] = {}
+        self._split: dict[str, tuple[str, int]] = {}
+
+    def join(self, uplink: Uplink) -> None:
+        """Make its address known."""
+        self._homes[uplink.public] = uplink
+
+    def leave(self, uplink: Uplink) -> None:
+        """Its address is nobody's any more."""
+        self._homes.pop(uplink.public, None)
+
+    def home(self, remote: str) -> tuple[Uplink | None, int]:
+        """Whose endpoint that is, and its port."""
+        known = self._split.get(remote)
+        if known is None:
+            host, _, port = remote.rpartition(":")
+            known = self._split[remote] = (host, int(port))
+        return self._homes.get(known[0]), known[1]
+
+    def cut(self, a: Uplink, b: Uplink, count: int) -> None:
+        """One fault more, or less, that cuts a from b in this direction."""
+        self.cuts[(a, b)] = self.cuts.get((a, b), 0) + count
+
+    def carries(self, a: Uplink, b: Uplink) -> bool:
+        """Whether anything sent by `a` can get to `b` now, chance apart."""
+        return not (a.down or b.down or a.hole_out or b.hole_in or self.cuts.get((a, b)))
+
+    def delays(self, a: Uplink, b: Uplink, datagram: bytes) -> tuple[float, ...]:
+        """When the copies of a datagram arrive, from now; none if it is lost."""
+        if not self.carries(a, b) or len(datagram) > min(a.mtu, b.mtu):
+            return ()
+        if (a.deaf or b.deaf) and datagram[0] == 4 and len(datagram) > 32:
+            return ()
+        draw = self.chance.random
+        loss = a.loss + b.loss
+        if loss and draw() < loss:
+            return ()
+        delay = a.delay + b.delay
+        jitter = a.jitter + b.jitter
+        if jitter:
+            delay += draw() * jitter
+        if (a.reorder or b.reorder) and draw() < a.reorder + b.reorder:
+            delay += 0.03
+        if (a.duplicate or b.duplicate) and draw() < a.duplicate + b.duplicate:
+            return (delay, delay + 0.001)
+        return (delay,)
