@@ -43,9 +43,10 @@ unit: native
 lab-subset: native
 	scripts/with-rights $(PY) -m pytest -q -rs -m "lab and not slow" tests/lab
 
-lab: native         ## everything that needs namespaces; takes long
+lab: native         ## everything that needs namespaces, and 50,000 simulated runs; takes long
 	@scripts/peers
 	scripts/with-rights env SHORE_LAB=required $(PY) -m pytest -q -rs tests/lab
+	$(PY) -m pytest -q -s -m slow tests/sim
 
 regress:            ## BoringTun's defects on a mock clock, and their cures
 	cd crates/session-regress && cargo test --quiet
