@@ -64,6 +64,11 @@ impl Health {
         (self.state(now) == State::Held).then(|| self.hold.saturating_sub(now.since(self.since)))
     }
 
+    /// How long it is held when it answers again: the shorter, the better its record.
+    pub fn hold(&self) -> Duration {
+        self.hold
+    }
+
     /// The last time that an answer came by it.
     pub fn proof(&self) -> Option<Moment> {
         self.proof

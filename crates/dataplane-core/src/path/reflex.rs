@@ -14,11 +14,13 @@ impl Paths {
         let state = primary.health.state(now);
         let since = primary.health.since();
         let newest = self.newest.and_then(|newest| self.position(newest));
+        // A deaf path has answered all the time, and so did the others: nothing has just changed.
+        let since = if self.deaf { now - SECOND } else { since };
         let fresh = |path: &Path| path.health.proof().is_some_and(|proof| proof >= since);
         match state {
             State::Live => None,
             State::Unproven => {
-                let live = self.best(|path| path.health.state(now) == State::Live)?;
+                let live = self.best(|path| path.health.state(now) == State::Live, now)?;
                 Some(self.switch(live, Cause::PeerMoved, now))
             }
             State::Suspect => {
@@ -46,9 +48,9 @@ impl Paths {
                 };
                 let deaf = other.filter(|place| self.deaf && brings(&self.paths[*place]));
                 let to = deaf
-                    .or_else(|| self.best(live))
+                    .or_else(|| self.best(live, now))
                     .or(spoken)
-                    .or_else(|| self.best(held))?;
+                    .or_else(|| self.best(held, now))?;
                 let cause = if std::mem::take(&mut self.deaf) {
                     Cause::Deaf
                 } else {
@@ -154,11 +156,17 @@ impl Paths {
             .map(|(place, _)| place)
     }
 
-    pub(super) fn best(&self, fits: impl Fn(&Path) -> bool) -> Option<usize> {
+    pub(super) fn best(&self, fits: impl Fn(&Path) -> bool, now: Moment) -> Option<usize> {
         let others = self.paths.iter().enumerate();
         others
             .filter(|(place, path)| *place != self.primary && fits(path))
-            .min_by_key(|(place, path)| (path.metered, *place))
+            .min_by_key(|(place, path)| {
+                let record = match path.health.state(now) {
+                    State::Held => path.health.hold(),
+                    _ => Duration::ZERO,
+                };
+                (path.metered, record, *place)
+            })
             .map(|(place, _)| place)
     }
 }

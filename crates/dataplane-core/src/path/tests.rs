@@ -147,6 +147,23 @@ mod probed {
     }
 
     #[test]
+    fn of_held_paths_one_that_was_deaf_is_taken_last() {
+        let mut paths = Paths::default();
+        let (deaf, was_deaf, died) = (place(1, A), place(2, A), place(1, B));
+        paths.advise(&advised(&[deaf, was_deaf, died]), at(0));
+        paths.begin_probing();
+        paths.paths[0].health.proved(at(1));
+        paths.paths[1].health.proved(at(1));
+        paths.paths[1].health.deaf(at(2));
+        paths.paths[2].health.late(3, at(2));
+        paths.paths[2].health.proved(at(3));
+        paths.paths[1].health.proved(at(4));
+        paths.paths[0].health.deaf(at(4));
+        paths.deaf = true;
+        assert_eq!(paths.decide(at(4)).unwrap().to, died);
+    }
+
+    #[test]
     fn a_path_that_is_advised_no_more_is_left_once_another_lives() {
         let mut paths = Paths::default();
         paths.advise(&advised(&[place(1, A)]), at(0));
