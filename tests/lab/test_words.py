@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from shore.lab.ends import ShoreEnd
+from shore.lab.ends import ShoreEnd, tunnel
 from shore.lab.multipath import FIRST, INNER, SECOND, Twin, twin
-from shore.lab.net import LabFailed, until
+from shore.lab.net import LabFailed, Net, until
 
 pytestmark = [pytest.mark.lab]
 
@@ -123,3 +123,14 @@ def test_what_is_set_is_in_force_until_the_file_is_read_again() -> None:
         assert pair.peer().redundancy == "auto"
         until(lambda: {path.uplink for path in pair.peer().paths if path.id} == {"eth0", "eth1"}, 10)
         assert pair.a.plane_pid() == plane
+
+
+def test_plain_wireguard_is_asked_through_the_tunnel() -> None:
+    with Net() as net, tunnel(net, ShoreEnd, "wireguard-go") as (end, _):
+        key = end.status().peers[0].public_key
+        told = asked(end, "ping", key[:6], "-c", "2")
+        assert told["by"] == "icmp"
+        (line,) = by_remote(told).values()
+        assert (line["remote"], line["lost"]) == (INNER, 0.0)
+        assert "plain WireGuard" in end.shore("paths", key)
+        assert "it has not answered our hello" in end.shore("why", key)

@@ -81,6 +81,7 @@ impl ModelPlane {
                     socket,
                     remote,
                     bytes: bytes.clone(),
+                    token: None,
                 },
             )),
             Err(reason) => self.plane.note_drop(Some(peer), reason, 1, now),

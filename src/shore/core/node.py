@@ -252,12 +252,8 @@ class Node:
         open_ids = {socket.id for socket in event.state.sockets}
         for held in event.state.peers:
             peer = self.peers.get(held.public_key)
-            if peer is None:
-                continue
-            peer.renew, peer.poke = held.renew, held.poke
-            peer.had_session, peer.last_session = True, now
-            if held.paths and held.paths[0].socket in open_ids:
-                peer.roamed = (held.paths[0].socket, held.paths[0].remote)
+            if peer is not None:
+                peer.attached(held, open_ids, now)
 
     def _adopt_sockets(self, event: SocketsOpened) -> None:
         closing, heirs = self.underlay.opened(event)
@@ -312,8 +308,8 @@ class Node:
         for entry in counters:
             peer = self.peers.get(entry.public_key)
             if peer is not None:
-                uplinks = self.underlay.uplinks(entry)
-                self._actions += peer.counted(entry, self.underlay.sockets, metered, uplinks, now)
+                uplinks, sockets = self.underlay.uplinks(entry), self.underlay.sockets
+                self._actions += peer.counted(entry, metered, uplinks, sockets, now)
                 self._actions += self.mtus.counted(entry, now)
 
     def _learn(self, fact: Fact, now: float) -> None:
@@ -392,15 +388,17 @@ class Node:
     def _measure(self, peer: PeerRecord, now: float) -> None:
         if self.config is None:
             return
-        if place := peer.place(self._footing(self.config, ())):
+        place = peer.place(self._footing(self.config, ()))
+        if place is not None:
             self._actions += self.mtus.known(self.config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
         if not self.underlay.moved(links):
             return
         self._names.forget_waits(now)
-        if self._planned and self._planned.full_tunnel:
-            self._planned = None  # what is on the same wire may go past it
+        if self._planned is not None and self._planned.full_tunnel is not None:
+            # What is on the same wire may go past it.
+            self._planned = None
         if self.underlay.leads_on():
             self._renew_all("the underlay changed")
             self._actions += self.mtus.disturbed(now)

@@ -136,6 +136,13 @@ class PeerRecord:
         paths = self._paths(footing)
         return (paths[0].socket, paths[0].remote) if paths else None
 
+    def attached(self, held: Peer, open_ids: set[int], now: float) -> None:
+        """What a running plane holds of it, for a brain that has just come."""
+        self.renew, self.poke = held.renew, held.poke
+        self.had_session, self.last_session = True, now
+        if held.paths and held.paths[0].socket in open_ids:
+            self.roamed = (held.paths[0].socket, held.paths[0].remote)
+
     def moved_to(self, place: Place) -> None:
         """The primary path is this one now."""
         self.roamed = self.primary = place
@@ -148,9 +155,9 @@ class PeerRecord:
     def counted(
         self,
         counters: PeerCounters,
-        sockets: Sockets,
         metered: Container[int],
         uplinks: Mapping[Place, str],
+        sockets: Sockets,
         now: float,
     ) -> list[Action]:
         """The plane's numbers about it; they may be a reason to prefer another path."""
