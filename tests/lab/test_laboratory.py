@@ -105,6 +105,7 @@ def test_a_wire_carries_jumbo_frames_and_no_more() -> None:
         assert not passes(9001)
 
 
+@pytest.mark.slow
 def test_a_wire_carries_300_mbit_of_datagrams_with_a_delay() -> None:
     with Laboratory() as lab:
         one, _ = two_paths(lab)

@@ -18,6 +18,10 @@ A, B = "10.8.0.1", "10.8.0.2"
 MIB = 1 << 20
 
 
+def slow(value: int) -> object:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 class Pair:
     def __init__(self, lab: Laboratory, link: Link, a: ShoreEnd, b: ShoreEnd | StockEnd) -> None:
         self.lab, self.link, self.a, self.b = lab, link, a, b
@@ -49,7 +53,7 @@ def pair(mtu: int, *, icmp: bool, family: int = 4, stock: bool = False) -> Itera
 
 
 @pytest.mark.parametrize("icmp", [True, False])
-@pytest.mark.parametrize("mtu", [576, 1280, 1400, 1500])
+@pytest.mark.parametrize("mtu", [slow(576), 1280, slow(1400), slow(1500)])
 def test_a_mebibyte_always_completes_and_the_mtu_is_found(mtu: int, icmp: bool) -> None:
     with pair(mtu, icmp=icmp) as made:
         done = transfer(made.lab["b"], made.lab["a"], B, MIB, 20)
@@ -67,6 +71,7 @@ def test_jumbo_frames_are_found_and_used() -> None:
         assert made.lab["a"].run("ping", "-c1", "-W2", "-M", "do", "-s", "8880", B)
 
 
+@pytest.mark.slow
 def test_an_outer_path_of_ipv6() -> None:
     with pair(1380, icmp=False, family=6) as made:
         done = transfer(made.lab["a"], made.lab["b"], A, MIB, 20)
@@ -76,7 +81,7 @@ def test_an_outer_path_of_ipv6() -> None:
 
 
 @pytest.mark.parametrize("icmp", [True, False])
-@pytest.mark.parametrize("mtu", [1280, 1400])
+@pytest.mark.parametrize("mtu", [1280, slow(1400)])
 def test_plain_wireguard_on_the_far_side_each_way(mtu: int, icmp: bool) -> None:
     with pair(mtu, icmp=icmp, stock=True) as made:
         time.sleep(2)

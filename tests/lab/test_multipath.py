@@ -32,7 +32,7 @@ def test_every_path_is_proved_and_measured() -> None:
         assert pair.peer(pair.b).probed
 
 
-@pytest.mark.parametrize("toward", [None, "a", "b"])
+@pytest.mark.parametrize("toward", [None, *(pytest.param(way, marks=pytest.mark.slow) for way in ("a", "b"))])
 def test_a_black_hole_on_the_path_in_use_costs_half_a_second(toward: str | None) -> None:
     with twin("black-hole") as pair:
         pair.settle()
@@ -51,6 +51,7 @@ def test_interactive_flows_lose_nothing() -> None:
         assert pings.lost() == 0, pair.a.log()
 
 
+@pytest.mark.slow
 def test_data_that_is_swallowed_while_probes_pass_is_noticed() -> None:
     with twin("deaf") as pair:
         pair.settle()
@@ -61,6 +62,7 @@ def test_data_that_is_swallowed_while_probes_pass_is_noticed() -> None:
         assert gap <= 2.0, pair.a.log()
 
 
+@pytest.mark.slow
 def test_loss_drives_a_peer_to_the_clean_path() -> None:
     with twin("loss") as pair:
         pair.settle(5)
