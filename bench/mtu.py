@@ -5,37 +5,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from bench.figure import Figure, median, most
-from shore.lab.ends import PORT, ShoreEnd, Side, StockEnd, sides
-from shore.lab.laboratory import Laboratory
-from shore.lab.link import Link
-from shore.lab.net import Host, until
+from shore.lab.narrow import STOCK, A, B, pair
+from shore.lab.net import until
 from shore.lab.transfer import transfer
 
-A, B = "10.8.0.1", "10.8.0.2"
 MIB = 1 << 20
 LADDER = (576, 1124, 1280, 1340, 1400, 1420, 1460, 1492, 1500, 9000)
 LADDER_V6 = (1280, 1340, 1400, 1492, 1500)
 FOREIGN = (1280, 1340, 1400, 1492)
-SHORE, STOCK = "shore", "wireguard-go"
-End = ShoreEnd | StockEnd
-
-
-class Pair(msgspec.Struct, frozen=True):
-    """Two ends and the link between them, 20 ms there and back."""
-
-    lab: Laboratory
-    link: Link
-    a: End
-    b: End
-
-    def path_mtu(self) -> int:
-        """What a proved of the path, 0 for nothing yet."""
-        assert isinstance(self.a, ShoreEnd)
-        paths = self.a.status().peers[0].paths
-        return next((path.path_mtu or 0 for path in paths if path.primary), 0)
 
 
 def ladder(_rounds: int, _seconds: int) -> list[Figure]:
@@ -94,26 +72,6 @@ def shrinking(rounds: int, _seconds: int) -> list[Figure]:
 
 
 @contextlib.contextmanager
-def pair(mtu: int, *, icmp: bool, family: int = 4, a: str = SHORE, b: str = SHORE) -> Iterator[Pair]:
-    """Both ends up; the link carries no more than `mtu`."""
-    with Laboratory(f"mtu-{mtu}") as lab:
-        lab.host("a"), lab.host("b")
-        link = lab.path("one", "a", "b", mtu=max(mtu, 1500))
-        link.change(delay_ms=10, mtu=mtu, icmp=icmp)
-        host = "10.99.1.2" if family == 4 else "[fd99:1::2]"
-        ours, theirs = sides(f"{host}:{PORT}")
-        made = Pair(lab, link, _end(lab["a"], ours, a), _end(lab["b"], theirs, b))
-        try:
-            made.b.up()
-            made.a.up()
-            until(lambda: lab["a"].reaches(B, within_s=1), 20)
-            yield made
-        finally:
-            made.a.down()
-            made.b.down()
-
-
-@contextlib.contextmanager
 def later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
     """Do it after so long, beside the block."""
     timer = threading.Timer(seconds, act)
@@ -122,7 +80,3 @@ def later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _end(host: Host, side: Side, make: str) -> End:
-    return ShoreEnd(host, side) if make == SHORE else StockEnd(host, side, make)
