@@ -8,6 +8,7 @@ from bench import mtu, paths
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
 from bench.machine import cpu_seconds, hogs, limited, pss_mb
+from bench.many import many_peers
 from bench.pair import SHORE, B, Pair, pair, tcp, udp
 from bench.recovery import recovery
 from shore.lab.ends import ShoreEnd
@@ -171,4 +172,5 @@ ROWS: dict[str, Row] = {
     "mtu_ladder": mtu.ladder,
     "mtu_foreign": mtu.foreign,
     "mtu_shrinking": mtu.shrinking,
+    "many_peers": many_peers,
 }
