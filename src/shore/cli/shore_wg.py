@@ -29,7 +29,7 @@ def main(name: str, foreground: bool) -> None:
         click.echo(f"shore-wg: `{name}` cannot name a device: {NAME_RULE}", err=True)
         sys.exit(2)
     runtime = Runtime(name)
-    request = api.Start(TunnelConfig(name, None, host_managed=False))
+    request = api.Start(TunnelConfig(name, None, host_managed=False, probing=False))
     try:
         keeper, _ = start(runtime, request)
     except NotStarted as error:
