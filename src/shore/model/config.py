@@ -4,7 +4,9 @@ from typing import Literal
 
 import msgspec
 
-from shore.model.desired import Redundancy
+from shore.model.desired import Candidate, Redundancy
+from shore.model.filter import Rule
+from shore.model.netmap import Signed
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -21,8 +23,26 @@ class Uplink(msgspec.Struct, frozen=True):
     metered: bool = False
 
 
+class RelayConfig(msgspec.Struct, frozen=True):
+    """A relay that we may use. `pin` None: its certificate is judged by the system's CAs.
+
+    `addresses` (TLS) and `udp_addresses` are `host:port`. `admission` is an `Admission` as signed, for the
+    admission key of the tunnel.
+    """
+
+    id: str
+    pin: bytes | None
+    addresses: tuple[str, ...]
+    udp_addresses: tuple[str, ...] = ()
+    admission: Signed | None = None
+
+
 class PeerConfig(msgspec.Struct, frozen=True):
-    """A `[Peer]` section. `keepalive_s`: None where the file is silent, 0 where it says off."""
+    """A `[Peer]` section, or a netmap's peer.
+
+    `keepalive_s`: None where the file is silent, 0 where it says off. `candidates` and `relays` (ids, home
+    relay first) are what a netmap says of where it may be.
+    """
 
     public_key: bytes
     preshared_key: bytes | None = None
@@ -31,6 +51,8 @@ class PeerConfig(msgspec.Struct, frozen=True):
     keepalive_s: int | None = None
     name: str | None = None
     redundancy: Redundancy = "auto"
+    candidates: tuple[Candidate, ...] = ()
+    relays: tuple[str, ...] = ()
 
 
 class Hooks(msgspec.Struct, frozen=True):
@@ -49,6 +71,8 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     cleared for allowed IPs). `listen_port` 0 means any; `fwmark` 0 means none; `mtu` None means
     Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host. Without
     `uplinks`, those are the interfaces with a default route. `stun` names servers of RFC 8489.
+    Of a mesh are `relays`, the `admission_key` (Ed25519 seed) that their admissions name, and the `filter`:
+    None lets in what allowed IPs let in, as a `wg0.conf` does.
     """
 
     name: str
@@ -68,4 +92,7 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     probing: bool = True
     uplinks: tuple[Uplink, ...] = ()
     stun: tuple[Endpoint, ...] = ()
+    relays: tuple[RelayConfig, ...] = ()
+    admission_key: bytes | None = None
+    filter: tuple[Rule, ...] | None = None
     source: str | None = None
