@@ -8,10 +8,11 @@ nobody, for it never comes into force. A file is read (`jwcc`), its words become
 """
 
 from shore.coordination.policy.compiler import compile
-from shore.coordination.policy.diff import Change, diff
+from shore.coordination.policy.diff import diff
 from shore.coordination.policy.document import PolicyError
 from shore.coordination.policy.policy import Policy
 from shore.coordination.policy.starter import STARTER
-from shore.coordination.policy.trace import Trace, Unknown, trace
+from shore.coordination.policy.trace import Unknown, trace
+from shore.wire.policy import Change, Trace
 
 __all__ = ["STARTER", "Change", "Policy", "PolicyError", "Trace", "Unknown", "compile", "diff", "trace"]

@@ -27,9 +27,8 @@ def main(arguments: list[str]) -> int:
         return WRONG
     for note in policy.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(
-        f"{file}: right ({len(policy.lines)} {'line' if len(policy.lines) == 1 else 'lines'} let members in)"
-    )
+    count = len(policy.lines)
+    print(f"{file}: right ({count} {'line lets' if count == 1 else 'lines let'} members in)")
     return RIGHT
 
 

@@ -4,25 +4,15 @@ Members that every line treats alike are compared once, so that a thousand of th
 little; what is listed is every pair nevertheless.
 """
 
-import msgspec
-
 from shore.coordination.members import Member
 from shore.coordination.policy.lines import Line
 from shore.coordination.policy.policy import Policy
 from shore.coordination.policy.ports import united, words
 from shore.coordination.policy.terms import bare_user
 from shore.model.filter import Ports
+from shore.wire.policy import Change
 
 Role = tuple[object, ...]
-
-
-class Change(msgspec.Struct, frozen=True):
-    """From one member to another, by name: ports in words, empty where nothing was gained (or lost)."""
-
-    source: str
-    destination: str
-    gained: str
-    lost: str
 
 
 def diff(old: Policy, new: Policy, members: tuple[Member, ...]) -> tuple[Change, ...]:

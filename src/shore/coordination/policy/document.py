@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from shore.coordination.policy import jwcc
+from shore.wire.policy import Complaint
 
 MOST_BYTES = 1 << 20
 MOST_WORDS = 200
@@ -21,6 +22,11 @@ class PolicyError(Exception):
         self.line = line
         self.column = column
         self.sentence = sentence
+
+    @property
+    def complaint(self) -> Complaint:
+        """The same for whoever sent the file."""
+        return Complaint(self.sentence, self.line, self.column)
 
 
 class Value:

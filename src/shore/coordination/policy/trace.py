@@ -2,25 +2,15 @@
 
 import ipaddress
 
-import msgspec
-
 from shore.coordination.members import Member
 from shore.coordination.policy.document import meant
 from shore.coordination.policy.policy import Policy
 from shore.coordination.policy.ports import LAST_PORT, protocol_of
+from shore.wire.policy import Trace
 
 
 class Unknown(Exception):
     """What was asked about is no member, port or protocol. One sentence."""
-
-
-class Trace(msgspec.Struct, frozen=True):
-    """`line` and `words` are those of the rule that lets it in."""
-
-    admitted: bool
-    sentence: str
-    line: int | None = None
-    words: str | None = None
 
 
 def trace(
