@@ -3,10 +3,12 @@
 mod wire;
 
 use shore_dataplane_core::desired::{DesiredState, Named, Ports, Protocol, Rule};
+use shore_dataplane_core::engine::model::public_key;
 use shore_dataplane_core::facts::DropReason;
 use shore_dataplane_core::filter::{Filter, Rules};
+use shore_dataplane_core::fit::pieces::Cutter;
 use shore_dataplane_core::time::Moment;
-use wire::{Wire, inner, millis, secs};
+use wire::{Wire, desired, inner, millis, outer, peer, private, secs};
 
 const ICMP: u8 = 1;
 const UDP: u8 = 17;
@@ -101,6 +103,58 @@ fn a_rule_that_is_none_is_refused_and_the_last_ones_stay() {
     wire.send(0, &packet(0, 1, ICMP, 8));
     wire.run(millis(100));
     assert_eq!(wire.nodes[1].requests.len(), 0);
+}
+
+/// Two Shore nodes that know each other.
+fn shore_pair() -> Wire {
+    let mut wire = Wire::new();
+    for (n, other) in [(1, 2), (2, 1)] {
+        let allowed = format!("10.0.0.{other}/32");
+        let peer = peer(public_key(&private(other)), &allowed, Some(outer(other)));
+        let mut state = desired(private(n), vec![peer]);
+        state.interface.probing = true;
+        state.peers[0].wanted = true;
+        let models = Box::new(wire.models.clone());
+        wire.join_with(models, n, state);
+    }
+    wire.run(secs(3));
+    assert!(wire.counters(1).probed);
+    wire
+}
+
+/// Each piece as a data message of its own.
+fn send_in_pieces(wire: &mut Wire, packet: &[u8]) {
+    let now = wire.now;
+    let plane = &mut wire.nodes[0].plane;
+    let slot = plane.route(packet, now).unwrap();
+    let to = plane
+        .sealer(slot, packet, false, now)
+        .unwrap()
+        .destination();
+    let (mut pieces, mut room) = (Vec::new(), [0; 80]);
+    Cutter::new(1)
+        .cut(packet, 80, &mut room, |piece| pieces.push(piece.to_vec()))
+        .unwrap();
+    assert_eq!(pieces.len(), 2);
+    for piece in pieces {
+        let mut out = vec![0; piece.len() + 32];
+        let sealer = wire.nodes[0].plane.sealer(slot, packet, false, now);
+        sealer.unwrap().seal(&piece, &mut out).unwrap();
+        wire.carry(outer(1), to.remote, out);
+    }
+    wire.run(millis(100));
+}
+
+#[test]
+fn a_packet_in_pieces_is_judged_when_it_is_whole() {
+    let mut wire = shore_pair();
+    wire.change(1, |desired| desired.filter = Some(Vec::new()));
+    send_in_pieces(&mut wire, &packet(0, 1, ICMP, 8));
+    assert_eq!((wire.nodes[1].requests.len(), filtered(&wire, 1)), (0, 1));
+    let ping = allow("10.0.0.1/32", "10.0.0.2/32", Named::Icmp);
+    wire.change(1, |desired| desired.filter = Some(vec![ping]));
+    send_in_pieces(&mut wire, &packet(0, 1, ICMP, 8));
+    assert_eq!((wire.nodes[1].requests.len(), filtered(&wire, 1)), (1, 1));
 }
 
 /// What a packet costs, in nanoseconds, with a thousand rules of a thousand sources each.
