@@ -7,6 +7,7 @@ import msgspec
 from shore.model.desired import Candidate, Redundancy
 from shore.model.filter import Rule
 from shore.model.netmap import Signed
+from shore.model.zone import Zone
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host. Without
     `uplinks`, those are the interfaces with a default route. `stun` names servers of RFC 8489.
     Of a mesh are `relays`, the `admission_key` (Ed25519 seed) that their admissions name, and the `filter`:
-    None lets in what allowed IPs let in, as a `wg0.conf` does.
+    None lets in what allowed IPs let in, as a `wg0.conf` does; and the `zone`, the names that it answers for.
     """
 
     name: str
@@ -95,4 +96,5 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     relays: tuple[RelayConfig, ...] = ()
     admission_key: bytes | None = None
     filter: tuple[Rule, ...] | None = None
+    zone: Zone | None = None
     source: str | None = None
