@@ -34,6 +34,7 @@ from shore.model.facts import Fact
 from shore.model.status import TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
+from shore.node.naming import Naming
 from shore.node.openings import Openings
 from shore.node.stamping import Stamping
 
@@ -65,6 +66,7 @@ class Brain:
         self._loop = asyncio.get_running_loop()
         self._journal = Journal(runtime.log, History(runtime.name))
         self.stamping = Stamping(self.tell, self.announce)
+        self._naming = Naming(runtime.name, self.announce)
         self._openings = Openings()
         self._given: set[str] = set()
         self._serial = 0
@@ -79,7 +81,7 @@ class Brain:
         self._phase: Phase = "up"
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
-        for work in (self._pushes.run(), self._plans.run()):
+        for work in (self._pushes.run(), self._plans.run(), self._naming.run()):
             spawn(work)
 
     # Feed, drain, re-arm.
@@ -172,7 +174,7 @@ class Brain:
     async def resume(self, running: Running) -> None:
         """Go on where another brain stopped: with its data plane if that lives, else with a new one."""
         self._port, self._confirm_by, self._phase = running.listen_port, running.confirm_by, running.phase
-        self.stamping.use(running.config)
+        self._use(running.config)
         self.plane = await self._attach()
         held = self.plane.state.state if self.plane is not None and self.plane.state is not None else None
         if self.plane is None or held is None or "tun" not in self.plane.descriptors:
@@ -197,7 +199,7 @@ class Brain:
             await self._configured(events.Configured(config))
         except NotConfigured:
             if previous is not None:
-                self.stamping.use(previous)
+                self._use(previous)
                 self.tell(events.Configured(previous))
             raise
 
@@ -272,7 +274,7 @@ class Brain:
         """Tell a configuration and wait until it is in force. Raises NotConfigured."""
         self._failure = None
         self._in_force.clear()
-        self.stamping.use(event.config)
+        self._use(event.config)
         self.tell(event)
         self._mirror()
         if self.plane is not None and self._pushes.is_idle:
@@ -290,6 +292,10 @@ class Brain:
         if isinstance(came, events.SocketsFailed):
             self._failed(came.reason)
         self.tell(came)
+
+    def _use(self, config: TunnelConfig) -> None:
+        self.stamping.use(config)
+        self._naming.use(config)
 
     def _failed(self, reason: str) -> None:
         self._failure = reason
@@ -407,6 +413,8 @@ class Brain:
         except host.HostFailed as error:
             self.announce("host not configured", str(error))
             self._failed(str(error))
+        else:
+            self._naming.look_up()
 
     async def _resolve(self, name: str) -> None:
         try:

@@ -1,0 +1,198 @@
+"""Names of a mesh on a node of two namespaces: programs use them, and everything else goes on as before."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shore.io import api as brain
+from shore.io.runtime import Runtime
+from shore.lab.ends import PORT, ShoreEnd, Side, StockEnd, sides
+from shore.lab.net import Host, LabFailed, Net, until
+from shore.model.zone import Zone
+from shore.wire import api
+from shore.wire.wgconf import parse
+
+pytestmark = [pytest.mark.lab]
+
+OWN, PEER = "100.64.0.1", "100.64.0.2"
+ZONE = Zone(
+    "shore.internal",
+    "fd12:3456:789a::/48",
+    (("laptop.shore.internal", (OWN,)), ("nas.shore.internal", (PEER, "fd12:3456:789a::2"))),
+)
+ASK = """
+import sys
+import dns.flags, dns.message, dns.query, dns.rcode
+way, server, name = sys.argv[1:]
+query = dns.message.make_query(name, "A")
+try:
+    reply = {"udp": dns.query.udp, "tcp": dns.query.tcp}[way](query, server, timeout=3)
+    print(dns.rcode.to_text(reply.rcode()), *(record for rrset in reply.answer for record in rrset))
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+class Named:
+    """Shore at a, with a zone put in force by hand; a name server of the world and a stock peer at b."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        ours, theirs = sides(f"192.0.2.2:{PORT}")
+        ours = Side(ours.private_key, OWN, ours.peer_key, PEER, ours.endpoint)
+        theirs = Side(theirs.private_key, PEER, theirs.peer_key, OWN, None)
+        self.peer = StockEnd(net.b, theirs, "wireguard-go")
+        self.end = ShoreEnd(net.a, ours)
+        self.world: subprocess.Popen[str] | None = None
+        try:
+            net.a.resolve_by("192.0.2.2")
+        except LabFailed as error:
+            pytest.skip(f"LAB SKIPPED: {error}")
+
+    @property
+    def resolv_conf(self) -> Path:
+        return self.net.a.etc / "resolv.conf"
+
+    def start_world(self) -> None:
+        program = "from shore.lab.nameserver import main; main()"
+        self.world = subprocess.Popen(
+            self.net.b.inside(sys.executable, "-c", program, "203.0.113.9"),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.world.stdout is not None
+        self.world.stdout.readline()
+
+    def stop_world(self) -> None:
+        if self.world is not None:
+            self.world.kill()
+            self.world.communicate()
+            self.world = None
+
+    def up(self) -> None:
+        self.peer.up()
+        self.start_world()
+        self.end.up()
+        self.put(ZONE)
+
+    def put(self, zone: Zone | None) -> None:
+        config, _ = parse(self.end.conf.read_text(), self.end.name)
+        os.environ["SHORE_RUNTIME_DIR"] = str(self.end.conf.parent / "run")
+        try:
+            said = brain.ask(
+                Runtime(self.end.name), api.AskReload(msgspec.structs.replace(config, zone=zone))
+            )
+        finally:
+            del os.environ["SHORE_RUNTIME_DIR"]
+        assert isinstance(said, api.Done), said
+
+    def down(self) -> None:
+        self.end.down()
+        self.peer.down()
+        self.stop_world()
+
+    def getent(self, name: str, database: str = "ahostsv4") -> str:
+        """The first address; nothing where there is none."""
+        return self.net.a.run("getent", database, name, check=False).partition(" ")[0]
+
+    def ask(self, way: str, name: str, *, server: str = OWN, host: Host | None = None) -> str:
+        return (host or self.net.a).run(sys.executable, "-c", ASK, way, server, name).strip()
+
+
+@pytest.fixture
+def named() -> Iterator[Named]:
+    with Net() as net:
+        made = Named(net)
+        try:
+            yield made
+        finally:
+            made.down()
+
+
+def test_programs_use_names_and_the_world_goes_on(named: Named) -> None:
+    before = named.resolv_conf.read_text()
+    named.up()
+    assert named.getent("nas.shore.internal") == PEER
+    assert named.getent("NAS") == PEER, "short names are completed"
+    assert named.getent("nas.shore.internal", "ahostsv6") == "fd12:3456:789a::2"
+    assert "nas.shore.internal" in named.net.a.run("getent", "hosts", PEER)
+    assert named.net.a.reaches("nas", pings=2)
+    assert named.getent("example.net") == "203.0.113.9"
+    assert named.ask("tcp", "nas.shore.internal") == f"NOERROR {PEER}"
+    assert named.ask("udp", "gone.shore.internal") == "NXDOMAIN", (
+        "the world knows every name, and is not asked"
+    )
+    named.put(msgspec.structs.replace(ZONE, hosts=(("late.shore.internal", (PEER,)),)))
+    assert (named.ask("udp", "nas.shore.internal"), named.getent("late")) == ("NXDOMAIN", PEER)
+    named.put(None)
+    assert named.resolv_conf.read_text() == before
+    assert named.ask("tcp", "late.shore.internal") == "ConnectionRefusedError"
+    named.put(ZONE)
+    assert named.getent("nas") == PEER
+    named.end.shore("down", "wg0")
+    assert named.resolv_conf.read_text() == before
+    assert named.getent("example.net") == "203.0.113.9"
+
+
+def test_a_peer_is_refused(named: Named) -> None:
+    named.up()
+    assert named.net.b.reaches(OWN, pings=2, source=PEER)
+    for name in ("nas.shore.internal", "example.net"):
+        assert named.ask("udp", name, host=named.net.b) == "REFUSED"
+        assert named.ask("tcp", name, host=named.net.b) in ("EOFError", "ConnectionResetError")
+    assert named.ask("udp", "example.net") == "NOERROR 203.0.113.9"
+
+
+def test_without_the_worlds_name_server_our_names_go_on(named: Named) -> None:
+    named.up()
+    named.stop_world()
+    assert named.getent("nas.shore.internal") == PEER
+    assert named.ask("udp", "example.net") == "SERVFAIL"
+    assert named.ask("tcp", "example.net") == "SERVFAIL"
+    named.start_world()
+    assert named.getent("example.net") == "203.0.113.9"
+
+
+def test_a_killed_or_frozen_brain_takes_no_name_of_the_world_away(named: Named) -> None:
+    before = named.resolv_conf.read_text()
+    named.up()
+    killed, keeper = named.end.brain_pid(), named.end.keeper_pid()
+    os.kill(killed, signal.SIGSTOP)
+    started = time.monotonic()
+    assert named.getent("example.net") == "203.0.113.9"
+    assert time.monotonic() - started < 4, "a second for each of two questions, and some"
+    os.kill(killed, signal.SIGKILL)
+    assert named.getent("example.net") == "203.0.113.9"
+    until(lambda: named.ask("udp", "nas.shore.internal") == f"NOERROR {PEER}", 15)
+    assert named.getent("nas") == PEER
+    assert named.end.brain_pid() != killed
+    os.kill(keeper, signal.SIGKILL)
+    named.end.shore("down", "wg0")
+    assert named.resolv_conf.read_text() == before
+
+
+def test_kill_of_everything_and_cleanup_restores_resolv_conf(named: Named) -> None:
+    before = named.resolv_conf.read_text()
+    named.up()
+    for process in (named.end.keeper_pid(), *named.end.pids()):
+        os.kill(process, signal.SIGKILL)
+    assert named.getent("example.net") == "203.0.113.9"
+    assert named.end.shore("cleanup").strip() == "wg0: removed"
+    assert named.resolv_conf.read_text() == before
+
+
+def test_who_writes_resolv_conf_is_below_us_from_then_on(named: Named) -> None:
+    named.up()
+    named.net.a.run("sh", "-c", "echo nameserver 192.0.2.9 > /etc/resolv.conf")
+    until(lambda: named.getent("nas.shore.internal") == PEER, 15)
+    assert f"nameserver {OWN}\nnameserver 192.0.2.9\n" in named.resolv_conf.read_text()
+    assert "names in force again" in named.end.log()
+    named.end.shore("down", "wg0")
+    assert named.resolv_conf.read_text() == "nameserver 192.0.2.9\n"
