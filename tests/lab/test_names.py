@@ -14,7 +14,7 @@ import pytest
 from shore.io import api as brain
 from shore.io.runtime import Runtime
 from shore.lab.ends import PORT, ShoreEnd, Side, StockEnd, sides
-from shore.lab.net import Host, LabFailed, Net, until
+from shore.lab.net import Host, LabFailed, Net, RoutedNet, until
 from shore.model.zone import Zone
 from shore.wire import api
 from shore.wire.wgconf import parse
@@ -40,19 +40,37 @@ except Exception as error:
 """
 
 
-class Named:
-    """Shore at a, with a zone put in force by hand; a name server of the world and a stock peer at b."""
+CIRCLE = """
+import socket, struct, sys, threading
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.bind(("127.0.0.1", 53))
+print("ready", flush=True)
+def ask(query, asker, number):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(5)
+        asking.sendto(struct.pack("!H", number) + query[2:], (sys.argv[1], 53))
+        listener.sendto(query[:2] + asking.recv(4096)[2:], asker)
+for number in range(1, 1000):
+    query, asker = listener.recvfrom(4096)
+    print("asked", flush=True)
+    threading.Thread(target=ask, args=(query, asker, number), daemon=True).start()
+"""
 
-    def __init__(self, net: Net) -> None:
+
+class Named:
+    """Shore at a, with a zone put in force by hand; a stock peer at b, and a name server of the world."""
+
+    def __init__(self, net: Net, *, allowed: str = PEER, world: Host | None = None) -> None:
         self.net = net
-        ours, theirs = sides(f"192.0.2.2:{PORT}")
-        ours = Side(ours.private_key, OWN, ours.peer_key, PEER, ours.endpoint)
+        self._at = world or net.b
+        ours, theirs = sides(f"{net.address_of_b}:{PORT}")
+        ours = Side(ours.private_key, OWN, ours.peer_key, allowed, ours.endpoint)
         theirs = Side(theirs.private_key, PEER, theirs.peer_key, OWN, None)
         self.peer = StockEnd(net.b, theirs, "wireguard-go")
         self.end = ShoreEnd(net.a, ours)
         self.world: subprocess.Popen[str] | None = None
         try:
-            net.a.resolve_by("192.0.2.2")
+            net.a.resolve_by("203.0.113.5" if world else "192.0.2.2")
         except LabFailed as error:
             pytest.skip(f"LAB SKIPPED: {error}")
 
@@ -63,7 +81,7 @@ class Named:
     def start_world(self) -> None:
         program = "from shore.lab.nameserver import main; main()"
         self.world = subprocess.Popen(
-            self.net.b.inside(sys.executable, "-c", program, "203.0.113.9"),
+            self._at.inside(sys.executable, "-c", program, "203.0.113.9"),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -196,3 +214,48 @@ def test_who_writes_resolv_conf_is_below_us_from_then_on(named: Named) -> None:
     assert "names in force again" in named.end.log()
     named.end.shore("down", "wg0")
     assert named.resolv_conf.read_text() == "nameserver 192.0.2.9\n"
+
+
+def test_the_world_is_asked_past_a_full_tunnel() -> None:
+    with RoutedNet() as net:
+        named = Named(net, allowed="0.0.0.0/0", world=net.c)
+        try:
+            named.up()
+            seen = net.clear_packets()
+            assert named.ask("udp", "example.net") == "NOERROR 203.0.113.9"
+            assert net.clear_packets() > seen
+            assert not net.a.reaches(net.address_of_c), "nothing else of ours goes past it"
+        finally:
+            named.down()
+
+
+def test_a_resolver_that_is_silent_costs_a_second_once(named: Named) -> None:
+    named.net.b.ip("address add 192.0.2.3/24 dev eth0")
+    named.net.b.run("nft", "add table ip quiet")
+    named.net.b.run("nft", "add chain ip quiet in { type filter hook input priority 0; }")
+    named.net.b.run("nft", "add rule ip quiet in ip daddr 192.0.2.3 drop")
+    named.resolv_conf.write_text("nameserver 192.0.2.3\nnameserver 192.0.2.2\n")
+    named.up()
+    took = []
+    for _ in range(2):
+        started = time.monotonic()
+        assert named.ask("udp", "example.net") == "NOERROR 203.0.113.9"
+        took.append(time.monotonic() - started)
+    assert took[0] - took[1] > 0.8, took
+
+
+def test_a_circle_of_resolvers_ends_in_a_failure(named: Named) -> None:
+    named.resolv_conf.write_text("nameserver 127.0.0.1\n")
+    named.up()
+    circle = subprocess.Popen(
+        named.net.a.inside(sys.executable, "-c", CIRCLE, OWN), stdout=subprocess.PIPE, text=True
+    )
+    assert circle.stdout is not None
+    circle.stdout.readline()
+    try:
+        assert named.ask("udp", "example.net") == "SERVFAIL"
+        assert named.getent("nas.shore.internal") == PEER
+    finally:
+        circle.kill()
+        output, _ = circle.communicate()
+    assert output.count("asked") <= 16
