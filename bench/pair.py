@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from shore.lab.ends import PORT, end_of, sides
 from shore.lab.net import Host, Net, until
 
-SHORE = "shore"
 A, B = "10.8.0.1", "10.8.0.2"
 
 
@@ -21,12 +20,7 @@ class Pair:
     def __init__(self, net: Net, make: str, extra: str = "") -> None:
         ours, theirs = sides(f"{net.address_of_b}:{PORT}")
         self.net = net
-        self.a: ShoreEnd | StockEnd
-        self.b: ShoreEnd | StockEnd
-        if make == SHORE:
-            self.a, self.b = ShoreEnd(net.a, ours, extra=extra), ShoreEnd(net.b, theirs, extra=extra)
-        else:
-            self.a, self.b = StockEnd(net.a, ours, make), StockEnd(net.b, theirs, make)
+        self.a, self.b = end_of(make, net.a, ours, extra), end_of(make, net.b, theirs, extra)
 
     def pids(self) -> list[int]:
         """Every process of both ends."""
