@@ -41,9 +41,15 @@ class Twin:
     def link_of(self, end: ShoreEnd | None = None) -> str | None:
         """`one` or `two`: which link that path takes."""
         primary = self.primary(end)
-        if primary is None:
-            return None
-        return "one" if primary.remote.startswith(("10.99.1.", "[fd99:1:")) else "two"
+        return None if primary is None else _link_of(primary)
+
+    def is_whole(self) -> bool:
+        """Whether both ends have a trusted path by either link, the one in use among them."""
+        return all(
+            len({_link_of(path) for path in peer.paths if path.state == "live"}) == 2
+            and all(path.state == "live" for path in peer.paths if path.primary)
+            for peer in map(self.peer, (self.a, self.b))
+        )
 
     def settle(self, seconds: float = 3.0) -> None:
         """Let probes and scores come to rest."""
@@ -111,6 +117,10 @@ def _link(lab: Laboratory, name: str, number: int) -> Link:
     device, network = f"eth{number - 1}", f"10.99.{number}"
     there = Ending("a", device, (f"{network}.1/24",), (f"{network}.2",), metric=number)
     return lab.link(name, there, Ending("b", device, (f"{network}.2/24",)))
+
+
+def _link_of(path: PathStatus) -> str:
+    return "one" if path.remote.startswith(("10.99.1.", "[fd99:1:")) else "two"
 
 
 def _live(peer: PeerStatus) -> int:
