@@ -11,6 +11,8 @@ import msgspec
 from shore.lab.ends import PORT, end_of, sides
 from shore.lab.net import Host, Net, until
 
+# wireguard-go as its authors have it now.
+CURRENT = "wireguard"
 A, B = "10.8.0.1", "10.8.0.2"
 
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench.figure import NEVER, Figure, gap, least, long_time, median, most, percentile_of
-from bench.pair import iperf_server
+from bench.pair import CURRENT, iperf_server
+from bench.recovery import RIVAL_PATIENCE
 from shore.lab.link import Link
-from shore.lab.multipath import INNER, Twin, twin
+from shore.lab.multipath import INNER, Twin, roaming, twin
+from shore.lab.narrow import STOCK
 from shore.lab.net import until
 from shore.lab.pinger import Pinger
 
@@ -124,7 +126,11 @@ def unplugged(rounds: int, _seconds: int) -> list[Figure]:
             link = in_use(pair)
             gaps.append(_gap(pair, lambda link: link.unplug("a")))
             link.plug("a")
-    return [most("uplink pulled", "gap, s", median(gaps), 1.0, each=gaps)]
+    theirs = {make: _roamed(make, rounds) for make in (STOCK, CURRENT)}
+    return [most("uplink pulled", "gap, s", median(gaps), 1.0, each=gaps)] + [
+        Figure("uplink pulled", f"{make} with a route by each: gap, s", median(each), detail={"each": each})
+        for make, each in theirs.items()
+    ]
 
 
 def flapping(_rounds: int, _seconds: int) -> list[Figure]:
@@ -209,6 +215,22 @@ def _gap(pair: Twin, fault: Fault) -> float:
     fault(link)
     time.sleep(4)
     return gap(pinger.stop(), at)
+
+
+def _roamed(make: str, rounds: int) -> list[float]:
+    """The gaps of another make at both ends, where the machine has a second route to its one endpoint."""
+    gaps = []
+    with roaming("roaming", make) as (lab, one, _):
+        for _ in range(rounds):
+            pinger = Pinger(lab["a"], INNER)
+            time.sleep(2)
+            at = time.monotonic()
+            one.unplug("a")
+            time.sleep(RIVAL_PATIENCE)
+            gaps.append(gap(pinger.stop(), at))
+            one.plug("a")
+            until(lambda: lab["a"].reaches(INNER, within_s=1), 30)
+    return gaps
 
 
 def _left_after(pair: Twin, fault: Fault, rate: float = 20, patience: float = 10.0) -> float:

@@ -9,12 +9,11 @@ from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
 from bench.machine import cpu_seconds, hogs, limited, pss_mb
 from bench.many import many_peers
-from bench.pair import B, Pair, pair, tcp, udp
+from bench.pair import CURRENT, B, Pair, pair, tcp, udp
 from bench.recovery import recovery
 from shore.lab.ends import SHORE, ShoreEnd
 from shore.lab.pinger import Pinger, Pings
 
-CURRENT = "wireguard"
 NOT_REALTIME = "#@ Realtime = off\n"
 
 
