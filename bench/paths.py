@@ -69,25 +69,12 @@ def interactive(rounds: int, _seconds: int) -> list[Figure]:
 
 
 def slower(rounds: int, _seconds: int) -> list[Figure]:
-    """The path in use becomes 300 ms slower; a clean one is there, then it is the only one."""
+    """The path in use becomes 300 ms slower, a clean one is there."""
     left = []
     for _ in range(rounds):
         with twin("slower") as pair:
             left.append(_left_after(pair, lambda link: link.change(delay_ms=160)))
-    with twin("slower-only") as pair:
-        pair.two.change(black_hole=True)
-        time.sleep(5)
-        restarts = pair.a.status().dataplane_restarts
-        before = pair.a.log().count("renewed")
-        pair.one.change(delay_ms=160)
-        time.sleep(20)
-        status = pair.a.status()
-        renewals = pair.a.log().count("renewed") - before
-    return [
-        most("300 ms slower", "clean second path: left after, s", median(left), 3.0, each=left),
-        most("300 ms slower", "only path: data plane restarts", status.dataplane_restarts - restarts, 0),
-        most("300 ms slower", "only path: renewals", renewals, 1),
-    ]
+    return [most("300 ms slower", "clean second path: left after, s", median(left), 3.0, each=left)]
 
 
 def lossy(rounds: int, _seconds: int) -> list[Figure]:

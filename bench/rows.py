@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from bench import mtu, paths
+from bench import mtu, only, paths
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
 from bench.machine import cpu_seconds, hogs, limited, pss_mb
@@ -168,6 +168,9 @@ ROWS: dict[str, Row] = {
     "unplugged": paths.unplugged,
     "flapping": paths.flapping,
     "skewed": paths.skewed,
+    "outages": only.outages,
+    "slower_only": only.slower_only,
+    "rebinding": only.rebinding,
     "mtu_ladder": mtu.ladder,
     "mtu_foreign": mtu.foreign,
     "mtu_shrinking": mtu.shrinking,
