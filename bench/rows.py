@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from bench import mtu, only, paths
+from bench import idle, mtu, only, paths
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
 from bench.machine import cpu_seconds, hogs, limited, pss_mb
@@ -171,6 +171,8 @@ ROWS: dict[str, Row] = {
     "outages": only.outages,
     "slower_only": only.slower_only,
     "rebinding": only.rebinding,
+    "idle_death": idle.idle_death,
+    "idle_behind_nat": idle.idle_behind_nat,
     "mtu_ladder": mtu.ladder,
     "mtu_foreign": mtu.foreign,
     "mtu_shrinking": mtu.shrinking,
