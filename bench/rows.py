@@ -176,5 +176,6 @@ ROWS: dict[str, Row] = {
     "mtu_ladder": mtu.ladder,
     "mtu_foreign": mtu.foreign,
     "mtu_shrinking": mtu.shrinking,
+    "forged": mtu.forged,
     "many_peers": many_peers,
 }
