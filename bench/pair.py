@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from bench.machine import cpu_seconds
 from shore.lab.ends import PORT, end_of, sides
 from shore.lab.net import Host, Net, until
 
@@ -76,6 +77,13 @@ def tcp(net: Net, seconds: int) -> Load:
         end = json.loads(net.a.run(*words))["end"]
     received = end["sum_received"]
     return Load(received["bits_per_second"], received["bytes"], 0.0, end["sum_sent"]["retransmits"])
+
+
+def priced(made: Pair, seconds: int) -> tuple[Load, float]:
+    """The same between the ends of a pair, with the CPU seconds of all its processes for each GB."""
+    before = cpu_seconds(made.pids())
+    load = tcp(made.net, seconds)
+    return load, (cpu_seconds(made.pids()) - before) / (load.bytes / 1e9)
 
 
 def udp(net: Net, seconds: int, rate: str) -> Load:
