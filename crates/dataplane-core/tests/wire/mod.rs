@@ -1,6 +1,8 @@
 //! Two or more planes, a wire between them, and a clock that moves when it is told to.
 #![allow(dead_code)]
 
+pub mod two_paths;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -103,7 +105,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         wanted: false,
         renew: 0,
         poke: 0,
-        lanes: vec![Lane { id: 0 }],
+        lanes: vec![Lane { id: 0 }, Lane { id: 1 }],
         redundancy: Redundancy::Auto,
         candidates: Vec::new(),
         paths: endpoint.into_iter().map(path).collect(),
