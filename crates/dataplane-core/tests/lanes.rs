@@ -44,7 +44,12 @@ fn bulk(wire: &mut Wire, count: u32) {
     bytes[2..4].copy_from_slice(&640_u16.to_be_bytes());
     bytes[9] = 17;
     bytes[20] = 0;
-    (0..count).for_each(|_| wire.send(0, &bytes));
+    for number in 0..count as u16 {
+        // As a kernel makes them: the identification counts, and the checksum follows.
+        bytes[4..6].copy_from_slice(&number.to_be_bytes());
+        bytes[10..12].copy_from_slice(&(!number).to_be_bytes());
+        wire.send(0, &bytes);
+    }
 }
 
 fn too_old(wire: &Wire, node: usize) -> u64 {
