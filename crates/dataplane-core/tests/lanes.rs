@@ -45,7 +45,6 @@ fn bulk(wire: &mut Wire, count: u32) {
     bytes[9] = 17;
     bytes[20] = 0;
     for number in 0..count as u16 {
-        // As a kernel makes them: the identification counts, and the checksum follows.
         bytes[4..6].copy_from_slice(&number.to_be_bytes());
         bytes[10..12].copy_from_slice(&(!number).to_be_bytes());
         wire.send(0, &bytes);

@@ -376,11 +376,14 @@ impl Wire {
     }
 }
 
-/// An IPv4 packet with a kind at byte 20 and a number at byte 24, 96 bytes long.
+/// An IPv4 packet with a kind at byte 20 and a number at byte 24, 96 bytes long. As a kernel makes them, its
+/// identification counts, and its checksum differs.
 pub fn packet(from: Ipv4Addr, to: Ipv4Addr, kind: u8, number: u32) -> Vec<u8> {
     let mut packet = vec![0; 96];
     packet[0] = 0x45;
     packet[2..4].copy_from_slice(&96_u16.to_be_bytes());
+    packet[4..6].copy_from_slice(&(number as u16).to_be_bytes());
+    packet[10..12].copy_from_slice(&(!number as u16).to_be_bytes());
     packet[12..16].copy_from_slice(&from.octets());
     packet[16..20].copy_from_slice(&to.octets());
     packet[20] = kind;
