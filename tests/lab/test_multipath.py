@@ -88,3 +88,17 @@ def test_an_uplink_that_is_pulled_is_left_and_found_again() -> None:
         assert gap <= 1.0, pair.a.log()
         link.plug("a")
         until(lambda: sum(path.state == "live" for path in pair.peer().paths) >= 2, 20)
+
+
+def test_copies_of_a_20_hz_flow_survive_beside_300_mbit_of_bulk_on_a_path_50_ms_slower() -> None:
+    with twin("lanes", own="#@ Redundancy = interactive\n", delay_ms=10, second_delay_ms=60) as pair:
+        until(
+            lambda: all([lane.id for lane in pair.peer(end).lanes] == [0, 1] for end in (pair.a, pair.b)), 10
+        )
+        with pair.bulk():
+            before = {lane.id: lane.messages for lane in pair.peer().lanes}
+            _, pings = pinged(pair, 4, lambda: pair.one.change(black_hole=True))
+            after = {lane.id: lane.messages for lane in pair.peer().lanes}
+        assert pings.lost() == 0, pair.a.log()
+        assert after[1] - before[1] >= len(pings.sent), "pings take lane 1"
+        assert after[0] - before[0] > 10_000, "bulk takes lane 0"

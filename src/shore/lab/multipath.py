@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from shore.lab.bulk import datagrams
 from shore.lab.ends import PORT, ShoreEnd, sides
 from shore.lab.laboratory import Laboratory
 from shore.lab.link import Link
@@ -42,6 +43,10 @@ class Twin:
         if primary is None:
             return None
         return "one" if primary.remote.startswith(("10.99.1.", "[fd99:1:")) else "two"
+
+    def bulk(self) -> contextlib.AbstractContextManager[None]:
+        """300 Mbit/s from a to b."""
+        return datagrams(self.lab["a"], self.lab["b"], INNER)
 
     def settle(self, seconds: float = 3.0) -> None:
         """Let probes and scores come to rest."""
