@@ -225,3 +225,16 @@ fn a_flow_that_becomes_bulk_keeps_its_order() {
     assert_eq!(arrived.len(), 800);
     assert!(arrived.is_sorted_by_key(|(_, number)| *number));
 }
+
+#[test]
+fn the_other_end_steps_in_where_initiations_of_the_first_are_refused() {
+    let mut wire = two_paths();
+    wire.loses = Box::new(|from, _, bytes, _| {
+        is_lane_signal(bytes) && bytes.len() == 184 && [outer(1), second(1)].contains(&from)
+    });
+    wire.ping_for(0, 1, millis(50), secs(2));
+    assert_eq!(lanes(&wire, 0), [0]);
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(1));
+    assert_eq!(sent, answered);
+    assert_eq!((lanes(&wire, 0), lanes(&wire, 1)), (vec![0, 1], vec![0, 1]));
+}
