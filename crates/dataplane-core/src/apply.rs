@@ -16,6 +16,7 @@ use crate::lane::{Keying, Keys, Lane};
 use crate::peer::Peer;
 use crate::plane::{PeerSlot, Plane};
 use crate::probe::{Acquaintance, HelloKey, Tag};
+use crate::second::{SECOND, Second};
 use crate::time::Moment;
 
 impl Plane {
@@ -144,14 +145,19 @@ impl Plane {
             self.peers[place] = self.make_peer(slot, desired, now);
             return;
         };
-        let keying = self
-            .keying(slot, desired, now)
-            .filter(|keying| keying.keys != peer.lane.wanted_keys());
-        if let Some(keying) = keying {
-            self.by_index.insert(keying.index, slot);
+        let changed = self.keys(desired) != Some(peer.lane.wanted_keys());
+        if changed && let Some(keying) = self.keying(slot, desired, now) {
             peer.lane.change(keying, now);
+            if let Some(second) = &mut peer.second
+                && let Some(keying) = self.keying(slot, desired, now)
+            {
+                second.lane.change(keying, now);
+            }
             peer.keys_changed();
             self.introduce(&mut peer);
+        }
+        if peer.second.is_none() {
+            peer.second = self.second(slot, desired, now);
         }
         peer.adopt(desired.clone(), seen, now);
         self.peers[place] = Some(peer);
@@ -159,10 +165,10 @@ impl Plane {
 
     fn make_peer(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Peer> {
         let keying = self.keying(slot, desired, now)?;
-        self.by_index.insert(keying.index, slot);
         let lane = Lane::new(keying);
         let first_piece = u32::from_le_bytes(self.outputs.commons.secrets.bytes());
         let mut peer = Peer::new(slot, desired.clone(), lane, first_piece, now);
+        peer.second = self.second(slot, desired, now);
         self.introduce(&mut peer);
         Some(peer)
     }
@@ -183,17 +189,27 @@ impl Plane {
         peer.probing.begin(hello_key, &identity.public_key(), &key);
     }
 
-    fn keying(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Keying> {
-        let preshared = desired.preshared_key.map(|key| *key);
+    /// The second lane, where the brain names it.
+    fn second(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Second> {
+        let named = desired.lanes.iter().any(|lane| lane.id == SECOND);
+        let keying = named.then(|| self.keying(slot, desired, now))??;
+        Some(Second::new(keying))
+    }
+
+    fn keys(&self, desired: &desired::Peer) -> Option<Keys> {
         let (private, _) = self.greetings.identity()?;
-        let keys = Keys { private, preshared };
-        let unchanged = |peer: &Peer| peer.lane.wanted_keys() == keys;
-        if self.peers[slot.0 as usize].as_ref().is_some_and(unchanged) {
-            return None;
-        }
+        let preshared = desired.preshared_key.map(|key| *key);
+        Some(Keys { private, preshared })
+    }
+
+    /// An engine with an index that names this peer.
+    fn keying(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Keying> {
+        let keys = self.keys(desired)?;
         let index = self.free_index();
         let (_, identity) = self.greetings.identity()?;
-        let engine = identity.engine(&desired.public_key, preshared.as_ref(), index, now);
+        let preshared = keys.preshared.as_ref();
+        let engine = identity.engine(&desired.public_key, preshared, index, now);
+        self.by_index.insert(index, slot);
         Some(Keying {
             keys,
             index,

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::allowed_ips::{AllowedIps, addresses};
-use crate::desired::{DesiredState, Measurement, SocketId};
+use crate::desired::{DesiredState, LaneId, Measurement, SocketId};
 use crate::engine::EngineFactory;
 use crate::facts::{DropReason, Fact, PeerCounters};
 use crate::filter::Filter;
@@ -22,7 +22,8 @@ use crate::fit::mss;
 use crate::greetings::Greetings;
 use crate::limiter::Limiter;
 use crate::offload::headers::FLAGS;
-use crate::peer::{Outputs, Peer};
+use crate::outputs::Outputs;
+use crate::peer::Peer;
 use crate::probe::{Acquaintance, Tag};
 use crate::reports::Losses;
 use crate::sizing::is_large;
@@ -145,11 +146,14 @@ impl Plane {
         let peer = self.peers.get_mut(peer.0 as usize)?.as_mut()?;
         let destination = peer.paths.primary()?;
         peer.lane.session(now)?;
-        let copy = peer.copies_to(packet, crowd, now);
+        let sparse = !crowd && peer.is_sparse(packet, now);
+        let lane = peer.lane_for(sparse, now);
+        let copy = peer.copies_to(sparse, lane, now);
         let here = peer.inner_mtu(destination, interface);
         let there = copy.map_or(here, |copy| peer.inner_mtu(copy, interface));
         Some(Sealer {
             peer,
+            lane,
             destination,
             copy,
             mtu: here.min(there),
@@ -296,7 +300,7 @@ impl Plane {
         let peers = &self.peers;
         let alive = |slot: &PeerSlot| peers.get(slot.0 as usize).and_then(Option::as_ref);
         self.by_index.retain(|index, slot| {
-            alive(slot).is_some_and(|peer| peer.lane.indices().any(|used| used == *index))
+            alive(slot).is_some_and(|peer| peer.indices().any(|used| used == *index))
         });
         self.endpoints.retain(|remote, slot| {
             alive(slot).is_some_and(|peer| peer.endpoint() == Some(*remote))
@@ -312,6 +316,7 @@ impl Plane {
 /// A peer ready to send, borrowed for one super-packet.
 pub struct Sealer<'a> {
     peer: &'a mut Peer,
+    lane: LaneId,
     destination: Destination,
     copy: Option<Destination>,
     mtu: u16,
@@ -374,7 +379,7 @@ impl Sealer<'_> {
     /// One WireGuard data message into `out`, which holds `packet.len() + 32` bytes or more; `packet`
     /// is already padded (`padded_len`). Returns `packet.len() + 32`.
     pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, DropReason> {
-        let len = self.peer.seal(packet, out, self.now)?;
+        let len = self.peer.seal(self.lane, packet, out, self.now)?;
         let large = is_large(len, self.destination);
         self.peer.paths.sent_data(large, self.copy);
         Ok(len)

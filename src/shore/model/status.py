@@ -42,6 +42,14 @@ class PathStatus(msgspec.Struct, frozen=True):
     usual_rtt_ms: float | None = None
 
 
+class LaneStatus(msgspec.Struct, frozen=True):
+    """One lane that packets can take: its session's age in seconds, and the messages sent on it."""
+
+    id: int
+    session_age_s: float
+    messages: int
+
+
 class PeerStatus(msgspec.Struct, frozen=True):
     """One peer. Ages in seconds, None if never; `connected` as DESIGN.md §4 defines it.
 
@@ -68,6 +76,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     switches: int = 0
     paths: tuple[PathStatus, ...] = ()
     primary_since_s: float | None = None
+    lanes: tuple[LaneStatus, ...] = ()
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):
