@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from shore.core import timers
 from shore.core.actions import Action, Announce
-from shore.core.candidates import Place, endpoint, family_of, is_told, places
+from shore.core.candidates import Place, endpoint, family_of, few_ports, is_told, places
 from shore.core.changes import has_left, preferred, switched
 from shore.core.keepalive import Keepalive
 from shore.core.names import names_of
@@ -150,7 +150,7 @@ class PeerRecord:
 
     def learned(self, place: Place) -> None:
         """It spoke from there."""
-        self.spoken = [place, *(known for known in self.spoken if known != place)][:MOST_SPOKEN]
+        self.spoken = [*few_ports([place, *self.spoken])][:MOST_SPOKEN]
 
     def counted(
         self,
@@ -229,7 +229,7 @@ class PeerRecord:
                 for socket in sockets.of_family(family_of(remote))
             ]
             here = last or first[:1]
-            found = places(sockets, [*here, *self.spoken], [*remotes, *told], open_ids)
+            found = places(sockets, [*here, *self.spoken], remotes, told, open_ids)
         else:
             unbound = sockets.unbound
             found = tuple(roamed) + tuple(
