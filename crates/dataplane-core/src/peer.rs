@@ -218,7 +218,14 @@ impl Peer {
             .lane
             .by_index(index >> 8)
             .ok_or(DropReason::NoSession)?;
-        let opened = keying.engine.open(datagram, out, now)?;
+        let opened = keying.engine.open(datagram, out, now);
+        if let Err(DropReason::Replayed | DropReason::TooOld) = opened
+            && datagram.len() > DATA_OVERHEAD
+        {
+            let large = is_large(datagram.len(), source);
+            self.paths.copy_from(source, large);
+        }
+        let opened = opened?;
         if opened.len == 0 {
             self.liveness.received(now);
         } else {

@@ -437,6 +437,42 @@ fn a_poke_probes_every_path_once_and_tells_of_its_own_probe() {
     wire.run(millis(50));
     assert_eq!(newest(&wire), [(Some(2), true); 2]);
 }
+#[test]
+fn a_deaf_path_is_left_though_copies_get_through_by_another() {
+    let mut wire = two_paths();
+    for node in [0, 1] {
+        wire.change(node, |desired| {
+            desired.peers[0].redundancy = Redundancy::Always
+        });
+    }
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.loses = Box::new(|from, to, bytes, _| bytes[0] == 4 && (is_first(from) || is_first(to)));
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(2));
+    assert_eq!(sent, answered);
+    for node in [0, 1] {
+        let there = second(if node == 0 { 2 } else { 1 });
+        assert!(switches(&wire, node).contains(&(there, Cause::Deaf)));
+    }
+}
+
+#[test]
+fn a_standby_that_swallows_copies_is_no_standby() {
+    let mut wire = two_paths();
+    wire.change(0, |desired| {
+        desired.peers[0].redundancy = Redundancy::Always
+    });
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.loses = Box::new(|from, to, bytes, _| bytes[0] == 4 && (is_second(from) || is_second(to)));
+    wire.ping_for(0, 1, millis(50), secs(10));
+    let state = |remote| {
+        let paths = wire.counters(0).paths;
+        let path = paths.into_iter().find(|path| path.remote == remote);
+        path.unwrap().state
+    };
+    assert_eq!(state(outer(2)), State::Live);
+    assert_ne!(state(second(2)), State::Live);
+}
+
 
 #[test]
 fn a_quiet_session_without_an_answering_path_is_not_connected() {
