@@ -21,14 +21,14 @@ from shore.core import events
 from shore.core.node import Node
 from shore.model.config import TunnelConfig
 from shore.model.desired import DesiredState, Socket
-from shore.model.facts import Fact, PeerCounters
+from shore.model.facts import Acquainted, Fact, PeerCounters
 from shore.model.links import Link
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 QUESTION_EVERY = 0.5
-QUESTION_WITHIN = 1.0
+COUNTERS_EVERY = 2
 STARTING_TAKES = 0.05
 PUSHING_TAKES = 0.002
 RESOLVING_TAKES = 0.03
@@ -80,6 +80,8 @@ class Machine:
         self.announced: list[tuple[float, do.Announce]] = []
         # Where its datagrams were taken, or where it was spoken to from, in this plane's life.
         self.proved: set[str] = set()
+        # Who was found to be a Shore node in this plane's life.
+        self.acquainted: set[bytes] = set()
         self.disturbed = 0.0
         # Since when it remembers what it learnt of others.
         self.born = 0.0
@@ -91,8 +93,14 @@ class Machine:
         self._inbox: list[events.Event] = []
         self._draining = False
         self._wake_at = float("inf")
+        # When the plane wants a tick, and when it was last scheduled: earlier, if anything.
+        self._deadline = 0.0
         self._tick_at = float("inf")
         self._life = 0
+        self._questions = 0
+        # Whether this brain was told the counters of all peers by this plane.
+        self._told_all = False
+        self._in_force: frozenset[int] = frozenset()
 
     # Life.
 
@@ -109,7 +117,7 @@ class Machine:
         self._life += 1
         self.node, self.plane, self.applied = None, None, None
         self.sockets, self._facts, self._pending, self._inbox = {}, [], None, []
-        self.proved = set()
+        self.proved, self.acquainted = set(), set()
         self._wake_at = self._tick_at = float("inf")
         self.disturbed = self.born = self.world.now + back_after
         self.stalled, self.asleep_since = False, None
@@ -124,7 +132,7 @@ class Machine:
         if self.plane is None:
             return
         self.plane, self.applied, self._facts = None, None, []
-        self.proved = set()
+        self.proved, self.acquainted = set(), set()
         self._tick_at = float("inf")
         self.disturbed = self.world.now
         self._later(0.001, self.tell, events.PlaneLost(reason))
@@ -133,7 +141,7 @@ class Machine:
         """Another brain attaches to the running plane, or starts one."""
         self._inbox = []
         self._starts += 1
-        self.stalled = False
+        self.stalled = self._told_all = False
         self._wake_at = float("inf")
         plane_held = self.plane is not None and self.applied is not None
         port = self.node.listen_port if self.node is not None else 0
@@ -253,7 +261,8 @@ class Machine:
             return
         self._pid += 1
         self.plane = ModelPlane(self.world.plane_seed(), self.world.now)
-        self.applied, self.proved = None, set()
+        self.applied, self._told_all = None, False
+        self.proved, self.acquainted = set(), set()
         self.tell(events.PlaneStarted(self._pid))
 
     def _push(self) -> None:
@@ -266,6 +275,7 @@ class Machine:
             self.world.broken(f"machine {self.number}: desired state refused: {error}")
             return
         self.applied = push.state
+        self._in_force = frozenset(socket.id for socket in push.state.sockets)
         self._facts = [(serial, fact) for serial, fact in self._facts if serial > push.seen]
         named = {socket.id for socket in push.state.sockets}
         self.sockets = {
@@ -294,9 +304,14 @@ class Machine:
             return
         if self.plane is None:
             return
-        counters = _decode_counters(self.plane.counters(self.world.now))
-        self.tell(events.PlaneAnswered({}, {}, counters))
-        self.world.checked(self, counters)
+        self._questions += 1
+        if self._questions % COUNTERS_EVERY:
+            self.tell(events.PlaneAnswered({}, {}))
+            return
+        whole, self._told_all = not self._told_all, True
+        counters = _decode_counters(self.plane.counters(not whole, self.world.now))
+        self.tell(events.PlaneAnswered({}, {}, counters, whole))
+        self.world.checked(self)
 
     # The plane.
 
@@ -324,15 +339,12 @@ class Machine:
         unbound = None
         for number in reversed(self.sockets):
             one = self.sockets[number]
-            if one.port == port and self._is_in_force(number):
+            if one.port == port and number in self._in_force:
                 if one.uplink == uplink.name:
                     return number
                 if one.uplink is None and unbound is None:
                     unbound = number
         return unbound
-
-    def _is_in_force(self, number: int) -> bool:
-        return self.applied is not None and any(socket.id == number for socket in self.applied.sockets)
 
     def _take(self, opened: bytes) -> None:
         _, _, source, target, kind, number = _HEADER.unpack_from(opened)
@@ -345,18 +357,22 @@ class Machine:
         if plane is None:
             return
         now = self.world.now
-        for peer, socket, remote, datagram in plane.transmit():
+        datagrams, facts, deadline = plane.outcome()
+        for peer, socket, remote, datagram in datagrams:
             uplink = self._exit(socket)
             if uplink is None:
                 plane.refused(peer, socket, remote, now)
+                deadline = now
             else:
                 self.world.carry(self, uplink, self.sockets[socket].port, remote, datagram)
-        for serial, message in plane.facts():
+        for serial, message in facts:
             fact = _decode_fact(message)
             self._facts.append((serial, fact))
+            if isinstance(fact, Acquainted):
+                self.acquainted.add(fact.public_key)
             self.world.note(self.number, self._told(fact))
             self.tell(events.FactTold(serial, fact))
-        deadline = plane.deadline()
+        self._deadline = deadline
         if deadline < self._tick_at:
             self._tick_at = deadline
             self.world.at(max(deadline, now), self._tick_due, deadline)
@@ -383,13 +399,17 @@ class Machine:
         if at != self._tick_at:
             return
         self._tick_at = float("inf")
-        if self.asleep_since is None:
+        if self.asleep_since is not None:
+            return
+        if self._deadline > self.world.now:
+            self._tick_at = self._deadline
+            self.world.at(self._deadline, self._tick_due, self._deadline)
+        else:
             self._tick()
 
     def _tick(self) -> None:
         if self.plane is not None:
-            if self.plane.deadline() <= self.world.now:
-                self.plane.tick(self.world.now)
+            self.plane.tick(self.world.now)
             self._settle()
 
     def _later(self, delay: float, what: Callable[..., Any], *arguments: object) -> None:

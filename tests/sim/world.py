@@ -17,7 +17,6 @@ from tests.sim.machine import Machine, inner
 from tests.sim.network import Internet, Uplink
 
 from shore.core.status import tunnel_status
-from shore.model.facts import PeerCounters
 
 PING_EVERY = 0.05
 FLOWS_WITHIN = 5.0
@@ -132,10 +131,11 @@ class World:
         kind = datagram[0]
         if kind not in KINDS_ON_WIRE:
             self.broken(f"I2: machine {sender.number} sent {kind:#x} in the clear")
-        if kind == 4 and len(datagram) > 32 and remote not in sender.proved:
+        is_data = kind == 4 and len(datagram) > 32
+        if is_data and remote not in sender.proved and not self._is_named(sender, remote):
             self.broken(f"I3: machine {sender.number} sent data to {remote}, which is not proved")
         source = f"{uplink.address}:{port}"
-        self._trace.update(b"%r %s %s" % (self.now, source.encode(), remote.encode()))
+        self._trace.update(f"{self.now} {source} {remote}".encode())
         self._trace.update(datagram)
         nat = uplink.nat
         if nat is not None:
@@ -145,6 +145,14 @@ class World:
             return
         for delay in self.internet.delays(uplink, home, datagram):
             self.after(delay, self._deliver, sender, remote, home, target, source, datagram)
+
+    def _is_named(self, sender: Machine, remote: str) -> bool:
+        """Whether a name leads there, of a peer that cannot be asked: nobody knows it as a Shore node."""
+        home, _ = self.internet.home(remote)
+        if home is None or self.machines[home.owner].public_key in sender.acquainted:
+            return False
+        name = self.named.get(home.owner)
+        return name is not None and home.public in self.names[name]
 
     def _deliver(
         self, sender: Machine, remote: str, home: Uplink, port: int, source: str, datagram: bytes
@@ -240,13 +248,17 @@ class World:
         begins = any(self._finds(pair.a, far) for far in pair.b.uplinks)
         return begins or self.now - pair.a.born > FOUND_WITHIN
 
-    def checked(self, machine: Machine, counters: tuple[PeerCounters, ...]) -> None:
-        """Fresh counters of a machine: status must be the truth."""
+    def checked(self, machine: Machine) -> None:
+        """A machine has taken counters: its status must be the truth, and what it keeps what follows."""
         node = machine.node
         if node is None or node.config is None:
             return
         if len(machine.sockets) > 24:
             self.broken(f"I7: machine {machine.number} holds {len(machine.sockets)} sockets")
+        kept = node.desired()
+        node.forget_derived()
+        if kept != node.desired():
+            self.broken(f"I13: machine {machine.number} keeps {kept}, and {node.desired()} follows")
         status = tunnel_status(node, self.now, brain_pid=1, public_key=None, notes=())
         by_key = dict(zip(node.peers, status.peers, strict=True))
         for pair in self.pairs:
@@ -272,7 +284,7 @@ class World:
             (machine.number, numbers[entry.public_key]): entry.switches
             for machine in self.machines
             if machine.node is not None
-            for entry in machine.node.counters
+            for entry in machine.node.counters.values()
         }
 
     def move(self, machine: Machine, uplink: Uplink) -> None:

@@ -9,7 +9,7 @@ use crate::chance::Chance;
 use crate::commons::Commons;
 use crate::desired;
 use crate::engine::{DATA_OVERHEAD, INITIATION_LEN, Key, Opened};
-use crate::facts::{DropReason, Fact};
+use crate::facts::{DropReason, Fact, PeerCounters};
 use crate::flows::{Flows, Rate};
 use crate::lane::Lane;
 use crate::liveness::{Due, Liveness, Tidings, View};
@@ -33,6 +33,8 @@ pub struct Outputs {
     pub mtu: u16,
     /// The next thing that is due before the next tick.
     pub soon: Option<Moment>,
+    /// What was due then may be due later now.
+    pub put_off: bool,
 }
 
 impl Outputs {
@@ -46,6 +48,7 @@ impl Outputs {
             probing: true,
             mtu: 1280,
             soon: None,
+            put_off: false,
         }
     }
 
@@ -95,10 +98,14 @@ pub struct Peer {
     pub flows: Flows,
     pub sizing: Sizing,
     stage: Stage,
-    losses: Losses,
+    pub losses: Losses,
     /// The last initiation, to be sent again as it is.
     initiation: Option<[u8; INITIATION_LEN]>,
     had_session: bool,
+    /// When it has something to do, if that is before the next look after everything.
+    pub due: Option<Moment>,
+    /// Its counters as they were told last, ages left out.
+    pub told: Option<PeerCounters>,
     /// Highest counter opened per session, by the low bits of our index.
     newest: [(u32, u64); 8],
     pub rx_bytes: u64,
@@ -137,6 +144,8 @@ impl Peer {
             losses: Losses::default(),
             initiation: None,
             had_session: false,
+            due: None,
+            told: None,
             newest: [(0, 0); 8],
             rx_bytes: 0,
             tx_bytes: 0,
@@ -331,6 +340,8 @@ impl Peer {
 
     /// Does what is due.
     pub fn pump(&mut self, outputs: &mut Outputs, now: Moment) {
+        let of_all = outputs.soon.take();
+        outputs.put_off |= of_all.is_some() && of_all == self.due;
         let view = self.view(now);
         match self.liveness.due(&view, now) {
             Due::Nothing => {}
@@ -342,9 +353,10 @@ impl Peer {
             }
             Due::Initiate { fresh } => self.initiate(fresh, outputs, now),
         }
-        let soon = self.liveness.deadline(&view);
-        outputs.soon = [outputs.soon, soon].into_iter().flatten().min();
+        outputs.soon = self.liveness.deadline(&view);
         self.probe(outputs, now);
+        self.due = outputs.soon;
+        outputs.soon = [of_all, self.due].into_iter().flatten().min();
     }
 
     fn initiate(&mut self, fresh: bool, outputs: &mut Outputs, now: Moment) {
@@ -414,27 +426,6 @@ impl Peer {
         }
     }
 
-    // Counts.
-
-    pub fn note_drop(&mut self, reason: DropReason, count: u64, now: Moment) {
-        if count == 0 {
-            return;
-        }
-        *self.drops.entry(reason).or_default() += count;
-        // A peer that is silent has no session for reasons of its own.
-        let silent = self
-            .liveness
-            .last_received()
-            .is_none_or(|at| now.since(at) > SILENT);
-        let for_want_of_session = matches!(
-            reason,
-            DropReason::StageExpired | DropReason::StageOverflow | DropReason::NoSession
-        );
-        if !(silent && for_want_of_session) {
-            self.losses.note(reason, count, now);
-        }
-    }
-
     pub fn key(&self) -> ByteArray<32> {
         self.desired.public_key
     }
@@ -451,4 +442,3 @@ impl Peer {
 }
 
 const MOST_WAITING: usize = 4096;
-const SILENT: Duration = Duration::from_secs(5);

@@ -105,7 +105,6 @@ impl Peer {
         self.acquainted(restarted, outputs, now);
         // The source is a candidate like any other until it answers a probe.
         self.follow(source, crate::path::Proof::Data, outputs, now);
-        self.probe(outputs, now);
         Ok(())
     }
 
@@ -146,7 +145,6 @@ impl Peer {
             Some(Message::Initiate) => self.liveness.session_lost(now),
             Some(Message::Lane { .. }) | None => {}
         }
-        self.probe(outputs, now);
         Ok(())
     }
 

@@ -101,6 +101,41 @@ fn nodes_greet_and_every_path_is_proved_within_a_second() {
 }
 
 #[test]
+fn counters_are_told_where_something_but_an_age_has_changed() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.run(secs(60));
+    let plane = &mut wire.nodes[0].plane;
+    assert_eq!(plane.tell_counters(true, wire.now).len(), 1);
+    assert_eq!(plane.tell_counters(true, wire.now + secs(3)), []);
+    assert_eq!(plane.tell_counters(false, wire.now + secs(3)).len(), 1);
+    wire.ping(0, 1);
+    wire.run(secs(1));
+    let plane = &mut wire.nodes[0].plane;
+    assert_eq!(plane.tell_counters(true, wire.now).len(), 1);
+    assert_eq!(plane.tell_counters(true, wire.now), []);
+    // It is called connected no more, though nothing came or went.
+    cut(&mut wire, |_| true);
+    wire.run(secs(120));
+    let told = wire.nodes[0].plane.tell_counters(true, wire.now);
+    assert!(!told[0].connected);
+}
+
+#[test]
+fn a_quiet_plane_wakes_for_probes_and_four_times_a_second() {
+    let mut wire = two_paths();
+    wire.run(secs(60));
+    let mut wakes = 0;
+    let start = wire.now;
+    while wire.now.since(start) < secs(60) {
+        let next = wire.nodes[0].plane.deadline();
+        wakes += usize::from(next <= wire.now + millis(5));
+        wire.run(millis(5));
+    }
+    assert!((230..270).contains(&wakes), "{wakes}");
+}
+
+#[test]
 fn plain_wireguard_is_greeted_and_left_in_peace() {
     let mut wire = two_paths();
     wire.change(1, |desired| desired.interface.probing = false);
@@ -403,41 +438,6 @@ fn swallowed_data_is_noticed_where_everything_goes_out_twice() {
 }
 
 #[test]
-fn a_poke_probes_every_path_once_and_tells_of_its_own_probe() {
-    let mut wire = two_paths();
-    wire.run(secs(40));
-    cut(&mut wire, is_second);
-    let newest = |wire: &Wire| -> Vec<(Option<u64>, bool)> {
-        let paths = wire.counters(0).paths;
-        let asked = paths
-            .iter()
-            .map(|path| (path.poke, path.poke_rtt_ms.is_some()));
-        asked.collect()
-    };
-    assert_eq!(newest(&wire), [(None, false); 2]);
-    wire.change(0, |desired| desired.peers[0].poke = 1);
-    wire.run(millis(19));
-    assert_eq!(
-        newest(&wire),
-        [(Some(1), false); 2],
-        "both are on their way"
-    );
-    wire.run(millis(20));
-    assert_eq!(newest(&wire), [(Some(1), true), (Some(1), false)]);
-    let rtt = wire.counters(0).paths[0].poke_rtt_ms.unwrap();
-    assert!((19.0..26.0).contains(&rtt), "{rtt}");
-    wire.loses = Box::new(|_, _, _, _| false);
-    wire.run(secs(2));
-    assert_eq!(
-        newest(&wire)[1],
-        (Some(1), false),
-        "a later echo answers another probe"
-    );
-    wire.change(0, |desired| desired.peers[0].poke = 2);
-    wire.run(millis(50));
-    assert_eq!(newest(&wire), [(Some(2), true); 2]);
-}
-#[test]
 fn a_deaf_path_is_left_though_copies_get_through_by_another() {
     let mut wire = two_paths();
     for node in [0, 1] {
@@ -473,6 +473,41 @@ fn a_standby_that_swallows_copies_is_no_standby() {
     assert_ne!(state(second(2)), State::Live);
 }
 
+#[test]
+fn a_poke_probes_every_path_once_and_tells_of_its_own_probe() {
+    let mut wire = two_paths();
+    wire.run(secs(40));
+    cut(&mut wire, is_second);
+    let newest = |wire: &Wire| -> Vec<(Option<u64>, bool)> {
+        let paths = wire.counters(0).paths;
+        let asked = paths
+            .iter()
+            .map(|path| (path.poke, path.poke_rtt_ms.is_some()));
+        asked.collect()
+    };
+    assert_eq!(newest(&wire), [(None, false); 2]);
+    wire.change(0, |desired| desired.peers[0].poke = 1);
+    wire.run(millis(19));
+    assert_eq!(
+        newest(&wire),
+        [(Some(1), false); 2],
+        "both are on their way"
+    );
+    wire.run(millis(20));
+    assert_eq!(newest(&wire), [(Some(1), true), (Some(1), false)]);
+    let rtt = wire.counters(0).paths[0].poke_rtt_ms.unwrap();
+    assert!((19.0..26.0).contains(&rtt), "{rtt}");
+    wire.loses = Box::new(|_, _, _, _| false);
+    wire.run(secs(2));
+    assert_eq!(
+        newest(&wire)[1],
+        (Some(1), false),
+        "a later echo answers another probe"
+    );
+    wire.change(0, |desired| desired.peers[0].poke = 2);
+    wire.run(millis(50));
+    assert_eq!(newest(&wire), [(Some(2), true); 2]);
+}
 
 #[test]
 fn a_quiet_session_without_an_answering_path_is_not_connected() {

@@ -22,6 +22,7 @@ pub struct ModelPlane {
 }
 
 type Sent<'py> = (Option<u32>, u32, String, Bound<'py, PyBytes>);
+type Told<'py> = (u64, Bound<'py, PyBytes>);
 
 #[pymethods]
 impl ModelPlane {
@@ -92,10 +93,28 @@ impl ModelPlane {
         self.plane.tick(moment(now));
     }
 
-    fn deadline(&self) -> f64 {
+    fn deadline(&mut self) -> f64 {
         self.plane.deadline().0.as_secs_f64()
     }
 
+    fn outcome<'py>(&mut self, py: Python<'py>) -> (Vec<Sent<'py>>, Vec<Told<'py>>, f64) {
+        (self.transmit(py), self.facts(py), self.deadline())
+    }
+
+    fn refused(&mut self, peer: Option<u32>, socket: u32, remote: &str, now: f64) -> PyResult<()> {
+        let sent = (peer.map(PeerSlot), place(socket, remote)?);
+        self.plane
+            .note_refused(sent, DropReason::SendError, 1, moment(now));
+        Ok(())
+    }
+
+    fn counters<'py>(&mut self, py: Python<'py>, changed: bool, now: f64) -> Bound<'py, PyBytes> {
+        let counters = self.plane.tell_counters(changed, moment(now));
+        PyBytes::new(py, &encode(&counters))
+    }
+}
+
+impl ModelPlane {
     fn transmit<'py>(&mut self, py: Python<'py>) -> Vec<Sent<'py>> {
         let made = std::iter::from_fn(|| self.plane.transmit());
         let all = self.sealed.drain(..).chain(made);
@@ -107,22 +126,11 @@ impl ModelPlane {
         .collect()
     }
 
-    fn refused(&mut self, peer: Option<u32>, socket: u32, remote: &str, now: f64) -> PyResult<()> {
-        let sent = (peer.map(PeerSlot), place(socket, remote)?);
-        self.plane
-            .note_refused(sent, DropReason::SendError, 1, moment(now));
-        Ok(())
-    }
-
-    fn facts<'py>(&mut self, py: Python<'py>) -> Vec<(u64, Bound<'py, PyBytes>)> {
+    fn facts<'py>(&mut self, py: Python<'py>) -> Vec<Told<'py>> {
         let facts = std::iter::from_fn(|| self.plane.fact());
         facts
             .map(|(serial, _, fact)| (serial, PyBytes::new(py, &encode(&fact))))
             .collect()
-    }
-
-    fn counters<'py>(&self, py: Python<'py>, now: f64) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &encode(&self.plane.counters(moment(now))))
     }
 }
 

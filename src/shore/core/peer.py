@@ -129,6 +129,15 @@ class PeerRecord:
             poke=self.poke,
         )
 
+    def inner_mtu(self) -> int | None:
+        """The longest packet that the path in use carries, where that is known."""
+        return None if self.primary is None else self.sizes.inner_mtu(self.primary)
+
+    def standing(self) -> object:
+        """All of it that counters can change and its part of the desired state depends on, to compare."""
+        known = (self.acquainted, self.answers_probes, self.roamed, [*self.spoken])
+        return (*known, self.primary, self.sizes.proved())
+
     def place(self, footing: Footing) -> Place | None:
         """Where its packets go now, as far as we know."""
         if self.roamed is not None:
