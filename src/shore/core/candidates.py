@@ -86,7 +86,8 @@ def few_ports(found: Iterable[Place], exempt: Collection[Place] = ()) -> tuple[P
 
 
 def _pairs(sockets: Sockets, remotes: list[str]) -> list[Place]:
-    return [(socket.id, remote) for remote in remotes for socket in sockets.of_family(family_of(remote))]
+    by_family = {4: sockets.of_family(4), 6: sockets.of_family(6)}
+    return [(socket.id, remote) for remote in remotes for socket in by_family[family_of(remote)]]
 
 
 def endpoint(address: str, port: int) -> str:

@@ -5,7 +5,8 @@ few are heard of each second, and nothing about most of those is new. So each pe
 again only where it may be another one:
 
 * An event *concerns* the peer that it names (`concerned`), or nobody, or, if it is not known to be one of
-  these, everybody. Counters concern nobody by themselves: whoever takes them says whom they changed.
+  these, everybody. Counters and sizes concern nobody by themselves: whoever takes them says whom they
+  changed.
 * All parts stand on the same *basis*. Where that is another one, all of them are made again.
 
 Nothing is made while nothing is stale, so an event that changes nothing costs nothing. tests/sim holds what
@@ -25,7 +26,7 @@ from shore.core.reconcile import host_plan
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, DesiredState, Interface, Peer, Socket, StunQuery
-from shore.model.facts import Mapped, PeerCounters
+from shore.model.facts import Fact, Mapped, Measured, PeerCounters
 from shore.model.host import HostPlan
 
 
@@ -148,12 +149,16 @@ def concerned(event: Event) -> Iterable[bytes] | None:
             return ()
         case events.ClockRead() | events.StampRemembered() | events.NameFailed():
             return ()
-        case events.FactTold(fact=Mapped()):
-            return None
         case events.FactTold():
-            key = getattr(event.fact, "public_key", None)
-            return () if key is None else (key,)
+            return _concerned_by(event.fact)
         case events.RenewAsked() | events.PokeAsked():
             return (event.public_key,)
         case _:
             return None
+
+
+def _concerned_by(fact: Fact) -> Iterable[bytes] | None:
+    key = getattr(fact, "public_key", None)
+    if isinstance(fact, Mapped):
+        return None
+    return () if key is None or isinstance(fact, Measured) else (key,)

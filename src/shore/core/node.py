@@ -329,8 +329,11 @@ class Node:
                 peer.told = fact.candidates
             case Mapped():
                 self.underlay.seen(fact)
-            case Measured():
+            case Measured() if peer is not None:
+                before = peer.standing()
                 self._actions += self.mtus.measured(fact, now)
+                if peer.standing() != before:
+                    self._derivation.concern((fact.public_key,))
             case Unanswered() if peer is not None:
                 self._climb(peer, fact, now)
             case Losing():
