@@ -43,8 +43,14 @@ class ModelPlane:
     def receive(self, socket: int, remote: str, datagram: bytes, now: float) -> bytes | None:
         """Take a datagram; return the inner packet if one was in it."""
 
-    def send(self, packet: bytes, now: float) -> None:
-        """Take a packet as from the TUN: it is sealed, staged or dropped."""
+    def measure(self, questions: bytes, now: float) -> None:
+        """Ask about sizes, as in `measure`; each answer is a fact. Raises ValueError for other bytes."""
+
+    def send(self, packet: bytes, now: float) -> int:
+        """Take a packet as from the TUN: it is sealed, staged or dropped.
+
+        Returns how much of it the path carries: less than all of it where it was refused for its size.
+        """
 
     def tick(self, now: float) -> None:
         """Do what is due; to be called at `deadline`."""

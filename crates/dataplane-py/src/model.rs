@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use shore_dataplane::{decode, encode};
+use shore_dataplane_core::desired::Measurement;
 use shore_dataplane_core::engine::DATA_OVERHEAD;
 use shore_dataplane_core::engine::model::{self, Models};
 use shore_dataplane_core::facts::DropReason;
@@ -63,14 +64,27 @@ impl ModelPlane {
         })
     }
 
-    fn send(&mut self, packet: &[u8], now: f64) {
+    fn measure(&mut self, questions: &[u8], now: f64) -> PyResult<()> {
+        let questions: Vec<Measurement> = decode(questions).map_err(PyValueError::new_err)?;
+        for question in &questions {
+            self.plane.measure(question, moment(now));
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, packet: &[u8], now: f64) -> usize {
         let now = moment(now);
         let Ok(peer) = self.plane.route(packet, now) else {
-            return;
+            return packet.len();
         };
         let Some(mut sealer) = self.plane.sealer(peer, packet, false, now) else {
-            return self.plane.stage(peer, packet, now);
+            self.plane.stage(peer, packet, now);
+            return packet.len();
         };
+        let carried = usize::from(sealer.mtu());
+        if packet.len() > carried {
+            return carried;
+        }
         let destinations = [Some(sealer.destination()), sealer.copy()];
         let mut padded = packet.to_vec();
         padded.resize(padded_len(packet.len(), sealer.mtu()), 0);
@@ -87,6 +101,7 @@ impl ModelPlane {
             )),
             Err(reason) => self.plane.note_drop(Some(peer), reason, 1, now),
         }
+        packet.len()
     }
 
     fn tick(&mut self, now: f64) {
