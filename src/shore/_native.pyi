@@ -26,7 +26,7 @@ class ModelPlane:
     """A data plane without sockets, TUN, clock or cryptography, for simulations: it protects nothing.
 
     Its reflexes are the product's. `now` is in seconds and never falls; endpoints are strings
-    (`192.0.2.1:51820`). After each call, `transmit` and `facts` have what came of it. Messages are
+    (`192.0.2.1:51820`). After each call, `outcome` has what came of it. Messages are
     those of docs/protocol/dataplane.md without their frames. To be used by one thread.
     """
 
@@ -43,8 +43,14 @@ class ModelPlane:
     def receive(self, socket: int, remote: str, datagram: bytes, now: float) -> bytes | None:
         """Take a datagram; return the inner packet if one was in it."""
 
-    def send(self, packet: bytes, now: float) -> None:
-        """Take a packet as from the TUN: it is sealed, staged or dropped."""
+    def measure(self, questions: bytes, now: float) -> None:
+        """Ask about sizes, as in `measure`; each answer is a fact. Raises ValueError for other bytes."""
+
+    def send(self, packet: bytes, now: float) -> int:
+        """Take a packet as from the TUN: it is sealed, staged or dropped.
+
+        Returns how much of it the path carries: less than all of it where it was refused for its size.
+        """
 
     def tick(self, now: float) -> None:
         """Do what is due; to be called at `deadline`."""
@@ -52,14 +58,15 @@ class ModelPlane:
     def deadline(self) -> float:
         """When to call `tick` next."""
 
-    def transmit(self) -> list[tuple[int | None, int, str, bytes]]:
-        """Take the datagrams that want to leave: peer, socket, remote endpoint, bytes."""
+    def outcome(self) -> tuple[list[tuple[int | None, int, str, bytes]], list[tuple[int, bytes]], float]:
+        """Take what came of the calls before, and hear the deadline.
+
+        The datagrams that want to leave (peer, socket, remote endpoint, bytes), and the facts that wait
+        (serial and message).
+        """
 
     def refused(self, peer: int | None, socket: int, remote: str, now: float) -> None:
-        """The kernel did not take a datagram that `transmit` gave."""
+        """The kernel did not take a datagram that `outcome` gave."""
 
-    def facts(self) -> list[tuple[int, bytes]]:
-        """Take the facts that wait: serial and message."""
-
-    def counters(self, now: float) -> bytes:
-        """The counters of every peer, as the list in an answer."""
+    def counters(self, changed: bool, now: float) -> bytes:
+        """Counters as the list in an answer: of all peers, or of those that `changed` since the last time."""
