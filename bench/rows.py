@@ -11,6 +11,7 @@ from bench.machine import cpu_seconds, hogs, limited, pss_mb
 from bench.many import many_peers
 from bench.pair import SHORE, B, Pair, pair, tcp, udp
 from bench.recovery import recovery
+from bench.relay import relay_throughput
 from shore.lab.ends import ShoreEnd
 from shore.lab.pinger import Pinger, Pings
 
@@ -173,4 +174,5 @@ ROWS: dict[str, Row] = {
     "mtu_foreign": mtu.foreign,
     "mtu_shrinking": mtu.shrinking,
     "many_peers": many_peers,
+    "relay": relay_throughput,
 }
