@@ -173,3 +173,8 @@ def test_10_000_half_open_connections_are_bounded(network: Network, relayed: Run
 def test_only_the_very_upgrade_is_one(wrong: bytes) -> None:
     assert head.is_upgrade(REQUEST.removesuffix(b"\r\n\r\n"))
     assert not head.is_upgrade(wrong.removesuffix(b"\r\n\r\n"))
+
+
+def test_a_relay_may_have_as_many_descriptors_as_the_hard_limit_allows(relayed: Running) -> None:
+    soft, hard = resource.prlimit(relayed.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard

@@ -1,5 +1,6 @@
 """`python -m shore.relay serve`: one relay, unprivileged; whoever starts it opens its ports."""
 
+import resource
 import sys
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def serve(
     except BadConfig as error:
         print(f"shore relay: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+    # A connection is a descriptor, and the usual soft limit is 1,024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     async def run() -> None:
         await Relay(config, loaded, identity).run(Descriptors(tls_fd, udp_fd, metrics_fd, ready_fd))
