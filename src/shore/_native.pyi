@@ -2,7 +2,7 @@
 
 from typing import final
 
-__all__ = ["ModelPlane", "confine", "public_key", "run"]
+__all__ = ["ModelPlane", "RelayStreams", "TlsIdentity", "TlsServer", "confine", "public_key", "run"]
 
 def run(listener: int, user: int, seed: int) -> None:
     """Run the data plane: serve brains on the listening socket until one says `stop`.
@@ -70,3 +70,90 @@ class ModelPlane:
 
     def counters(self, changed: bool, now: float) -> bytes:
         """Counters as the list in an answer: of all peers, or of those that `changed` since the last time."""
+
+@final
+class TlsIdentity:
+    """Certificate chain and key of a relay."""
+
+    def __new__(cls, certificates: bytes, key: bytes) -> TlsIdentity:
+        """Both PEM. Raises ValueError with one sentence."""
+
+@final
+class TlsServer:
+    """The server's side of one TLS 1.3 connection, without a socket. To be used by one thread.
+
+    Every method raises ConnectionError where TLS is broken (`take` then has an alert for the other side),
+    and ValueError after the connection became a stream.
+    """
+
+    def __new__(cls, identity: TlsIdentity) -> TlsServer: ...
+    def receive(self, ciphertext: bytes) -> bytes:
+        """Ciphertext in, the plaintext that it held out."""
+
+    def send(self, plaintext: bytes) -> None:
+        """Plaintext, to go with the next `take`."""
+
+    def take(self) -> bytes:
+        """The ciphertext that is to be written now."""
+
+    def close(self) -> None:
+        """Say that we send no more; `take` has it."""
+
+    def closed(self) -> bool:
+        """Whether the other side said that it sends no more."""
+
+    def handshaking(self) -> bool:
+        """Whether there is no plaintext yet."""
+
+    def exporter(self) -> bytes:
+        """32 bytes that only the two ends of this connection know (RFC 8446 §7.5, docs/protocol/relay.md)."""
+
+@final
+class RelayStreams:
+    """All streams of a relay: frames, queues, forwarding (docs/protocol/relay.md). To be used by one thread.
+
+    A tag is 8 bytes; `now` is in seconds and never falls. What forwards, is forwarded inside; what is said
+    to the relay itself comes out of `receive`.
+    """
+
+    def __new__(cls) -> RelayStreams: ...
+    def open(self, id: int, tls: TlsServer) -> None:
+        """From here on what this connection says is frames; `id` is new. Takes `tls` over."""
+
+    def admit(self, id: int, tag: bytes, rate: int, now: float) -> None:
+        """Let it forward as `tag`, `rate` bytes a second (0: no limit); who had the tag has it no longer."""
+
+    def close(self, id: int) -> None:
+        """Forget it."""
+
+    def bind(self, tag: bytes, bound: bool) -> None:
+        """Whether this node has a bound address, for when it has no stream."""
+
+    def receive(
+        self, id: int, ciphertext: bytes, now: float
+    ) -> tuple[list[tuple[int, bytes]], list[tuple[bytes, bytes, bytes]]]:
+        """Frames for the relay as (type, content); for bound addresses (source, destination, datagram).
+
+        Raises ConnectionError where the stream must end.
+        """
+
+    def deliver(self, source: bytes, destination: bytes, datagram: bytes) -> bool:
+        """Queue a datagram for the stream with this tag; False where there is none."""
+
+    def say(self, id: int, kind: int, content: bytes) -> None:
+        """Queue a frame of the relay's own, of at most 65,536 bytes."""
+
+    def ready(self) -> list[int]:
+        """The streams that have got something to write since the last call."""
+
+    def take(self, id: int, most: int) -> bytes:
+        """Ciphertext of about `most` bytes to write now; whether more is queued says `waits`."""
+
+    def waits(self, id: int) -> bool:
+        """Whether frames are queued."""
+
+    def end(self, id: int) -> bytes:
+        """All that is queued, and TLS's word that no more will come."""
+
+    def counters(self) -> list[tuple[str, int]]:
+        """What was counted, by name."""
