@@ -76,6 +76,10 @@ class Netmaps:
         """The node of this number."""
         return self._nodes.get(number)
 
+    def by_key(self, node_key: bytes) -> int | None:
+        """The number of the node that has this node key."""
+        return next((n for n, node in self._nodes.items() if node.node_key == node_key), None)
+
     def hold_each_other(self, one: int, other: int) -> bool:
         """Whether either is in the other's netmap; edges go both ways."""
         return other in self._edges.get(one, ())
