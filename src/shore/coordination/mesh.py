@@ -124,6 +124,11 @@ class Mesh:
         self._stirred.set()
         return outbox
 
+    def again(self, outbox: Outbox, said: control.Present) -> None:
+        """A node asks for what it lacks, on the link that it has."""
+        outbox.held = (said.epoch, said.version)
+        self._tell(outbox)
+
     def moved(self, number: int, said: control.Whereabouts) -> None:
         """A node told where it may be reached."""
         node = self.netmaps.node(number)
