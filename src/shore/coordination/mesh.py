@@ -116,7 +116,8 @@ class Mesh:
         if known.node_key != said.node_key:
             known = node
         self.netmaps.put(msgspec.structs.replace(known, online=True))
-        self._settle()
+        if not self.netmaps.is_built(number):
+            self._settle()
         outbox = self._links[number] = Outbox(number)
         outbox.held = (said.epoch, said.version)
         self._tell(outbox)

@@ -130,6 +130,10 @@ class Netmaps:
         shared = self._shared()
         return tuple(number for number in sorted(marked) if self._build(number, shared, encoded))
 
+    def is_built(self, number: int) -> bool:
+        """Whether the node has a netmap, of whatever age."""
+        return number in self._kept
+
     def latest(self, number: int) -> Built:
         """The netmap of a node that was settled."""
         return next(reversed(self._kept[number].values()))
