@@ -24,6 +24,7 @@ mod peer;
 pub mod plane;
 pub mod probe;
 mod probing;
+pub mod relay;
 mod reports;
 mod sizing;
 mod stage;

@@ -127,6 +127,7 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
         }],
         peers,
         stun: Vec::new(),
+        links: Vec::new(),
     }
 }
 
