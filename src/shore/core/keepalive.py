@@ -126,14 +126,15 @@ class Keepalive:
         places: dict[Place, tuple[str, str | None]] = {}
         helpers: dict[Exit, list[tuple[Target, str]]] = {}
         for peer in counters:
-            for path in (path for path in peer.paths if path.observed is not None):
+            direct = [path for path in peer.paths if path.kind == "direct"]
+            for path in (path for path in direct if path.observed is not None):
                 network = self._network(path, own, underlay)
                 place = (path.socket, path.remote)
                 places[place] = (path.observed or "", network)
                 if network is None:
                     continue
                 self._search(network, self._seen.get(place), path.observed or "")
-                if path.state == "live" and peer.public_key in wanted and path.kind == "direct":
+                if path.state == "live" and peer.public_key in wanted:
                     leaves_by = (underlay.sockets.uplink_of(path.socket), family_of(path.remote))
                     helper = ((peer.public_key, path.remote), network)
                     # The path in use first.

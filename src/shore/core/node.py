@@ -60,6 +60,7 @@ from shore.core.peer import Footing, PeerRecord
 from shore.core.plane import PlaneWatch
 from shore.core.reconcile import fwmark_of, host_plan
 from shore.core.recovery import NodeLadder, Rung
+from shore.core.relays import Relays, is_place
 from shore.core.stamps import Stamps
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, TunnelConfig
@@ -100,6 +101,7 @@ class Node:
         self.counters_at = float("-inf")
         self._names = Names()
         self.underlay = Underlay()
+        self.relays = Relays()
         self.mtus = Mtus(self.peers, self.underlay)
         self._pushed: DesiredState | None = None
         self.plan: HostPlan | None = None
@@ -114,6 +116,7 @@ class Node:
         self._take(event, now)
         wanted = {key for key, peer in self.peers.items() if peer.acquainted and peer.is_wanted}
         self._actions += self.keepalive.follow(event, self.underlay, wanted, now)
+        self._actions += self.relays.follow(event, self.underlay, now)
         if self.config is not None:
             self._settle(now)
         return self._actions
@@ -125,7 +128,7 @@ class Node:
 
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
-        timed = (self._names, self.plane, self.mtus, self.keepalive)
+        timed = (self._names, self.plane, self.mtus, self.keepalive, self.relays)
         waits = [each.deadline() for each in timed]
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -148,6 +151,7 @@ class Node:
                 peer.desired(footing) for peer in self.peers.values() if self.config.private_key is not None
             ),
             stun=queries,
+            links=self.relays.wishes(),
         )
 
     def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
@@ -214,13 +218,14 @@ class Node:
         previous, self.config = self.config, config
         self.plan = host_plan(config, {}) if config.host_managed else None
         wanted = {peer.public_key: peer for peer in config.peers}
-        for key in self.peers.keys() - wanted.keys():
-            self._forget(self.peers.pop(key))
+        gone = [self.peers.pop(key) for key in self.peers.keys() - wanted.keys()]
+        self._actions += [CloseSocket(peer.extra.id) for peer in gone if peer.extra is not None]
         records = {key: self._record(peer) for key, peer in wanted.items()}
         self.peers.clear()
         self.peers.update(records)
         hosts = [peer.names() for peer in self.peers.values()]
         self._names.use(names_of(config.stun).union(*hosts), now)
+        self._actions += self.relays.configure(config)
         mark, marked = fwmark_of(config), self.underlay.mark
         self.underlay.mark = mark
         moved = previous is not None and config.listen_port not in (0, self.listen_port)
@@ -238,18 +243,15 @@ class Node:
         record.reconfigure(config)
         return record
 
-    def _forget(self, peer: PeerRecord) -> None:
-        if peer.extra is not None:
-            self._do(CloseSocket(peer.extra.id))
-
     def _attach(self, event: Attached, now: float) -> None:
         self.underlay.sockets.adopt(event.state.sockets)
         self.underlay.port = event.listen_port
         self.plane.started(event.pid)
         self.stamps.plane_found(now)
         self._pushed = event.state
+        self.relays.adopt(event.state.links)
         self._configure(event.config, now)
-        open_ids = {socket.id for socket in event.state.sockets}
+        open_ids = {socket.id for socket in event.state.sockets} | {link.id for link in event.state.links}
         for held in event.state.peers:
             peer = self.peers.get(held.public_key)
             if peer is not None:
@@ -362,8 +364,6 @@ class Node:
                 self._rebind(why, now)
             case "renew" if public_key is not None:
                 self._renew(public_key, why)
-            case _:
-                pass
 
     def _rebind(self, why: str, now: float) -> None:
         if self._ladder.may_rebind(now):
@@ -383,19 +383,21 @@ class Node:
             self.underlay.candidates(self.counters, queries),
             self.underlay.metered(config),
             self.mtus.cap(config),
+            self.relays.places,
         )
 
     def _measure(self, peer: PeerRecord, now: float) -> None:
         if self.config is None:
             return
         place = peer.place(self._footing(self.config, ()))
-        if place is not None:
+        if place is not None and not is_place(place[1]):
             self._actions += self.mtus.known(self.config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
         if not self.underlay.moved(links):
             return
         self._names.forget_waits(now)
+        self.relays.moved()
         if self._planned is not None and self._planned.full_tunnel is not None:
             # What is on the same wire may go past it.
             self._planned = None

@@ -9,7 +9,7 @@ from shore.core.peer import PeerRecord
 from shore.core.reconcile import fwmark_of
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
-from shore.model.status import PathStatus, PeerStatus, TunnelState, TunnelStatus
+from shore.model.status import LinkStatus, PathStatus, PeerStatus, TunnelState, TunnelStatus
 
 # The local address and port of what a socket sends to a remote endpoint, as far as it is known.
 LocalOf = Callable[[int, str], str | None]
@@ -29,6 +29,7 @@ def tunnel_status(
     if config is None:
         raise ValueError("status of a node without configuration")
     counters = {entry.public_key: entry for entry in node.counters}
+    names = node.relays.names()
     state: TunnelState = "up" if node.plane.pid is not None else "degraded"
     return TunnelStatus(
         name=config.name,
@@ -45,6 +46,11 @@ def tunnel_status(
         notes=notes,
         peers=tuple(_peer(node, key, counters.get(key), now, local_of) for key in node.peers),
         clock_behind_s=node.stamps.behind_s(now) or None,
+        links=tuple(
+            LinkStatus("relay", names[entry.id], entry.state, entry.rtt_ms, entry.since_s)
+            for entry in (node.answer.links if node.answer else ())
+            if entry.id in names
+        ),
     )
 
 

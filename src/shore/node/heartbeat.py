@@ -50,4 +50,4 @@ async def ask(brain: Brain, *, counters: bool) -> None:
         return
     offload = msgspec.to_builtins(answer.offload, str_keys=True)
     peers = answer.peers if counters else None
-    brain.tell(events.PlaneAnswered(offload, answer.drops, peers))
+    brain.tell(events.PlaneAnswered(offload, answer.drops, peers, answer.links))
