@@ -16,6 +16,7 @@ use crate::lane::{Keying, Keys, Lane};
 use crate::peer::Peer;
 use crate::plane::{PeerSlot, Plane};
 use crate::probe::{Acquaintance, HelloKey, Tag};
+use crate::relay::tag_at;
 use crate::second::{SECOND, Second};
 use crate::time::Moment;
 
@@ -45,7 +46,7 @@ impl Plane {
             self.take_peer(slots[&*peer.public_key], peer, seen, now);
         }
         self.by_tag = tags(&self.peers);
-        let sockets: HashSet<_> = desired.sockets.iter().map(|socket| socket.id).collect();
+        let sockets: HashSet<_> = ids(&desired).collect();
         self.desired = Some(desired);
         self.by_key = slots;
         for peer in self.peers.iter_mut().flatten() {
@@ -235,30 +236,34 @@ fn tags(peers: &[Option<Peer>]) -> HashMap<Tag, PeerSlot> {
     known.collect()
 }
 
+/// Everything that a path may begin at.
+fn ids(desired: &DesiredState) -> impl Iterator<Item = SocketId> {
+    let sockets = desired.sockets.iter().map(|socket| socket.id);
+    sockets.chain(desired.links.iter().map(|link| link.id))
+}
+
 fn check_paths(desired: &DesiredState) -> Result<(), String> {
+    let leads = |id: SocketId, remote: SocketAddr| {
+        let fits =
+            |socket: &desired::Socket| socket.id == id && (socket.family == 4) == remote.is_ipv4();
+        desired.sockets.iter().any(fits)
+    };
     for path in desired.peers.iter().flat_map(|peer| &peer.paths) {
-        let socket = desired
-            .sockets
-            .iter()
-            .find(|socket| socket.id == path.socket);
-        let family = socket.ok_or_else(|| {
-            format!(
+        if !ids(desired).any(|id| id == path.socket) {
+            return Err(format!(
                 "path {} names socket {}, which is not there",
                 path.id, path.socket
-            )
-        })?;
-        if (family.family == 4) != path.remote.is_ipv4() {
+            ));
+        }
+        let by_link = desired.links.iter().any(|link| link.id == path.socket);
+        let places = by_link == tag_at(path.remote).is_some();
+        if !places || !(by_link || leads(path.socket, path.remote)) {
             return Err(format!(
                 "path {} leads to {} by a socket of the other family",
                 path.id, path.remote
             ));
         }
     }
-    let leads = |id: SocketId, remote: SocketAddr| {
-        let fits =
-            |socket: &desired::Socket| socket.id == id && (socket.family == 4) == remote.is_ipv4();
-        desired.sockets.iter().any(fits)
-    };
     for trial in desired.peers.iter().flat_map(|peer| &peer.trials) {
         if !leads(trial.socket, trial.remote) {
             let (number, remote) = (trial.number, trial.remote);

@@ -81,6 +81,20 @@ pub enum Fact {
         server: SocketAddr,
         mapped: SocketAddr,
     },
+    /// A relay let us in.
+    LinkUp {
+        link: SocketId,
+        /// Where it sees us.
+        observed: SocketAddr,
+        /// Of its UDP side.
+        udp: Vec<SocketAddr>,
+    },
+    /// A stream to a relay ended, or never came up.
+    LinkDown { link: SocketId, reason: String },
+    /// A relay closes the stream after so long.
+    LinkLeaving { link: SocketId, for_s: f64 },
+    /// No node is at this place.
+    Away { link: SocketId, remote: SocketAddr },
     /// A socket reports an error that is not about one destination.
     SocketFailed { socket: SocketId, errno: i32 },
     /// The TUN device is gone or refuses us (EBADFD: deleted).

@@ -26,6 +26,7 @@ mod peer;
 pub mod plane;
 pub mod probe;
 mod probing;
+pub mod relay;
 mod reports;
 mod second;
 mod sizing;

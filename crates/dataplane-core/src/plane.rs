@@ -307,6 +307,16 @@ impl Plane {
         }
     }
 
+    /// Nothing goes or comes by this socket or link any more, until a desired state names another.
+    pub fn note_closed(&mut self, socket: SocketId, now: Moment) {
+        for peer in self.peers.iter_mut().flatten() {
+            if let Some(switch) = peer.paths.retain(|open| open != socket, now) {
+                peer.switched(switch, &mut self.outputs, now);
+                peer.pump(&mut self.outputs, now);
+            }
+        }
+    }
+
     /// Drops of no peer.
     pub fn drops(&self) -> &BTreeMap<DropReason, u64> {
         &self.drops

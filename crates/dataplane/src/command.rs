@@ -13,6 +13,7 @@ use serde::Serialize;
 use shore_dataplane_core::desired::{DesiredState, Measurement, SocketId};
 use shore_dataplane_core::facts::{DropReason, Fact, PeerCounters};
 
+use crate::relay::link::LinkCounters;
 use crate::sys::Waker;
 
 pub enum Command {
@@ -47,6 +48,8 @@ pub enum Counters {
 pub struct Descriptors {
     pub tun: Option<OwnedFd>,
     pub sockets: Vec<(SocketId, OwnedFd)>,
+    /// Connected TCP sockets; a plane cannot give back what has become a stream.
+    pub links: Vec<(SocketId, OwnedFd)>,
 }
 
 pub enum Report {
@@ -74,6 +77,7 @@ pub struct Answer {
     pub offload: Offload,
     pub peers: Vec<PeerCounters>,
     pub drops: BTreeMap<DropReason, u64>,
+    pub links: Vec<LinkCounters>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -400,7 +400,7 @@ impl Control {
     }
 }
 
-/// `tun` and `socket:ID`, in the order of their descriptors.
+/// `tun`, `socket:ID` and `link:ID`, in the order of their descriptors.
 fn named(names: &[String], fds: Vec<OwnedFd>) -> std::result::Result<Descriptors, String> {
     if fds.len() != names.len() {
         return Err(format!(
@@ -411,8 +411,13 @@ fn named(names: &[String], fds: Vec<OwnedFd>) -> std::result::Result<Descriptors
     }
     let mut descriptors = Descriptors::default();
     for (name, fd) in names.iter().zip(fds) {
-        match name.strip_prefix("socket:").map(str::parse::<SocketId>) {
-            Some(Ok(id)) => descriptors.sockets.push((id, fd)),
+        let number = |rest: &str| rest.parse::<SocketId>().ok();
+        match name
+            .split_once(':')
+            .map(|(kind, rest)| (kind, number(rest)))
+        {
+            Some(("socket", Some(id))) => descriptors.sockets.push((id, fd)),
+            Some(("link", Some(id))) => descriptors.links.push((id, fd)),
             None if name == "tun" => descriptors.tun = Some(fd),
             _ => return Err(format!("no descriptor is called {name}")),
         }
@@ -520,6 +525,7 @@ mod tests {
                 peers: vec![peer],
                 stun: Vec::new(),
                 filter: Some(vec![rule]),
+                links: Vec::new(),
             },
         })
     }

@@ -43,7 +43,10 @@ def own_candidates(
         path.observed
         for peer in counters
         for path in peer.paths
-        if path.observed is not None and path.observed not in known and path.state == "live"
+        if path.kind == "direct"
+        and path.observed is not None
+        and path.observed not in known
+        and path.state == "live"
     }
     reflexive = [Candidate(observed, "peer_reflexive") for observed in sorted(seen)]
     return tuple((hosts + servers + reflexive)[:MOST_CANDIDATES])

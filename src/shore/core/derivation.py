@@ -23,6 +23,7 @@ from shore.core.mtu import Mtus
 from shore.core.names import Names
 from shore.core.peer import Footing, PeerRecord
 from shore.core.reconcile import host_plan
+from shore.core.relays import Relays
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, DesiredState, Interface, Peer, Socket, StunQuery
@@ -40,22 +41,23 @@ class Basis(NamedTuple):
     own: tuple[Candidate, ...]
     metered: frozenset[int]
     cap: int | None
-    keepalive: object
+    outcomes: object
 
 
 class Derivation:
     """The parts of the peers, and which of them are stale. `peers` is the heart's own table."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (the parts of the heart, in their order there)
         self,
         peers: Mapping[bytes, PeerRecord],
         underlay: Underlay,
         names: Names,
         keepalive: Keepalive,
         mtus: Mtus,
+        relays: Relays,
     ) -> None:
         self._peers, self._underlay, self._names = peers, underlay, names
-        self._keepalive, self._mtus = keepalive, mtus
+        self._keepalive, self._mtus, self._relays = keepalive, mtus, relays
         self._state: DesiredState | None = None
         self._basis: Basis | None = None
         self._faces: object = None
@@ -76,8 +78,8 @@ class Derivation:
 
     def desired(self, config: TunnelConfig, counters: Mapping[bytes, PeerCounters]) -> DesiredState:
         """The desired state, of which only stale parts are made anew."""
-        keepalive = self._keepalive.outcome()
-        if self._state is not None and self._is_fresh(keepalive):
+        outcomes = (self._keepalive.outcome(), self._relays.outcome())
+        if self._state is not None and self._is_fresh(outcomes):
             return self._state
         queries = self._underlay.queries(config, self._names.addresses)
         footing = self.footing(config, counters, queries)
@@ -90,11 +92,13 @@ class Derivation:
             footing.own,
             frozenset(self._underlay.metered(config)),
             footing.cap,
-            keepalive,
+            outcomes,
         )
         self._derive(basis, footing)
         parts = () if config.private_key is None else tuple(self._parts[key] for key in self._peers)
-        self._state = DesiredState(basis.interface, basis.sockets, parts, basis.stun, config.filter)
+        self._state = DesiredState(
+            basis.interface, basis.sockets, parts, basis.stun, config.filter, self._relays.wishes()
+        )
         return self._state
 
     def footing(
@@ -108,6 +112,7 @@ class Derivation:
             self._underlay.candidates(counters.values(), queries),
             self._underlay.metered(config),
             self._mtus.cap(config),
+            self._relays.places,
         )
 
     def plan(self, config: TunnelConfig) -> HostPlan | None:
@@ -120,9 +125,9 @@ class Derivation:
             self._plan = host_plan(config, self._inner)
         return self._plan
 
-    def _is_fresh(self, keepalive: object) -> bool:
+    def _is_fresh(self, outcomes: object) -> bool:
         """Whether nothing is another one: what the peers see of us decides where we say that we are."""
-        same = self._basis is not None and self._basis.keepalive == keepalive
+        same = self._basis is not None and self._basis.outcomes == outcomes
         return same and self._faces is self._keepalive.faces and not (self._all_stale or self._stale)
 
     def _derive(self, basis: Basis, footing: Footing) -> None:

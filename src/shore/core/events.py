@@ -4,7 +4,7 @@ import msgspec
 
 from shore.model.config import TunnelConfig
 from shore.model.desired import DesiredState, Socket
-from shore.model.facts import Fact, PeerCounters
+from shore.model.facts import Fact, LinkCounters, PeerCounters
 from shore.model.links import Exit, Lifetime, Link, Way
 
 
@@ -71,6 +71,21 @@ class LifetimesRemembered(msgspec.Struct, frozen=True):
     lifetimes: tuple[Lifetime, ...]
 
 
+class LinkDialled(msgspec.Struct, frozen=True):
+    """A TCP socket to a relay is connected, to the host `name`."""
+
+    relay: str
+    link: int
+    name: str
+
+
+class LinkDialFailed(msgspec.Struct, frozen=True):
+    """No address of the relay could be connected to."""
+
+    relay: str
+    reason: str
+
+
 class SocketsFailed(msgspec.Struct, frozen=True):
     """Opening sockets failed; those that were there still are."""
 
@@ -99,6 +114,7 @@ class PlaneAnswered(msgspec.Struct, frozen=True):
     drops: dict[str, int]
     peers: tuple[PeerCounters, ...] | None = None
     whole: bool = True
+    links: tuple[LinkCounters, ...] = ()
 
 
 class QuestionUnanswered(msgspec.Struct, frozen=True):
@@ -190,6 +206,8 @@ Event = (
     | TrialSocketOpened
     | TrialSocketFailed
     | LifetimesRemembered
+    | LinkDialled
+    | LinkDialFailed
     | SocketsFailed
     | PlaneStarted
     | PlaneLost

@@ -162,7 +162,8 @@ class Keepalive:
         places: dict[Place, tuple[str, str | None]] = {}
         helpers: dict[Exit, list[tuple[Target, str]]] = {}
         for peer in counters:
-            for path in (path for path in peer.paths if path.observed is not None):
+            direct = [path for path in peer.paths if path.kind == "direct"]
+            for path in (path for path in direct if path.observed is not None):
                 network = self._network(path, own, underlay)
                 place = (path.socket, path.remote)
                 places[place] = (path.observed or "", network)

@@ -46,10 +46,11 @@ class Mtus:
         alive = {
             (path.socket, path.remote): self._ceiling((path.socket, path.remote))
             for path in entry.paths
-            if path.state in ("live", "held") or path.primary
+            if path.kind == "direct" and (path.state in ("live", "held") or path.primary)
         }
+        direct = tuple(path for path in entry.paths if path.kind == "direct")
         peer.sizes.use_ends(None)
-        seen = peer.sizes.counted(entry.paths, now)
+        seen = peer.sizes.counted(direct, now)
         return self._do(entry.public_key, [*seen, *peer.sizes.watch(alive, now)])
 
     def measured(self, fact: Measured, now: float) -> list[Action]:

@@ -62,9 +62,10 @@ from shore.core.peer import PeerRecord
 from shore.core.plane import PlaneWatch
 from shore.core.reconcile import fwmark_of
 from shore.core.recovery import NodeLadder, Rung
+from shore.core.relays import Relays, is_place
 from shore.core.stamps import Stamps
 from shore.core.underlay import Underlay
-from shore.model.config import PeerConfig, TunnelConfig
+from shore.model.config import TunnelConfig
 from shore.model.desired import DesiredState
 from shore.model.facts import (
     Acquainted,
@@ -103,8 +104,11 @@ class Node:
         self.counters_at = float("-inf")
         self._names = Names()
         self.underlay = Underlay()
+        self.relays = Relays()
         self.mtus = Mtus(self.peers, self.underlay)
-        self._derivation = Derivation(self.peers, self.underlay, self._names, self.keepalive, self.mtus)
+        self._derivation = Derivation(
+            self.peers, self.underlay, self._names, self.keepalive, self.mtus, self.relays
+        )
         self._pushed: DesiredState | None = None
         self.plan: HostPlan | None = None
         self._planned: HostPlan | None = None
@@ -118,8 +122,9 @@ class Node:
         self._derivation.concern(concerned(event))
         self._take(event, now)
         self._actions += self.keepalive.follow(event, self.underlay, self.counters, self._is_wanted, now)
+        self._actions += self.relays.follow(event, self.underlay, now)
         if self.config is not None:
-            self._settle(now)
+            self._settle(self.config, now)
         return self._actions
 
     @property
@@ -129,7 +134,7 @@ class Node:
 
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
-        timed = (self._names, self.plane, self.mtus, self.keepalive)
+        timed = (self._names, self.plane, self.mtus, self.keepalive, self.relays)
         waits = [each.deadline() for each in timed]
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -210,11 +215,14 @@ class Node:
         wanted = {peer.public_key: peer for peer in config.peers}
         for key in self.peers.keys() - wanted.keys():
             self._forget(self.peers.pop(key))
-        records = {key: self._record(peer) for key, peer in wanted.items()}
+        records = {key: self.peers.get(key) or PeerRecord(peer) for key, peer in wanted.items()}
+        for key, record in records.items():
+            record.reconfigure(wanted[key])
         self.peers.clear()
         self.peers.update(records)
         hosts = [peer.names() for peer in self.peers.values()]
         self._names.use(names_of(config.stun).union(*hosts), now)
+        self._actions += self.relays.configure(config)
         mark, marked = fwmark_of(config), self.underlay.mark
         self.underlay.mark = mark
         moved = previous is not None and config.listen_port not in (0, self.listen_port)
@@ -224,13 +232,6 @@ class Node:
             self._do(SetMark(mark))
         if previous is None:
             self.plane.want(now)
-
-    def _record(self, config: PeerConfig) -> PeerRecord:
-        record = self.peers.get(config.public_key)
-        if record is None:
-            return PeerRecord(config)
-        record.reconfigure(config)
-        return record
 
     def _forget(self, peer: PeerRecord) -> None:
         self.counters.pop(peer.config.public_key, None)
@@ -243,8 +244,9 @@ class Node:
         self.plane.started(event.pid)
         self.stamps.plane_found(now)
         self._pushed = event.state
+        self.relays.adopt(event.state.links)
         self._configure(event.config, now)
-        open_ids = {socket.id for socket in event.state.sockets}
+        open_ids = {socket.id for socket in event.state.sockets} | {link.id for link in event.state.links}
         for held in event.state.peers:
             peer = self.peers.get(held.public_key)
             if peer is not None:
@@ -365,8 +367,6 @@ class Node:
                 self._rebind(why, now)
             case "renew" if public_key is not None:
                 self._renew(public_key, why)
-            case _:
-                pass
 
     def _rebind(self, why: str, now: float) -> None:
         if self._ladder.may_rebind(now):
@@ -382,7 +382,7 @@ class Node:
         if self.config is None:
             return
         place = peer.place(self._derivation.footing(self.config, self.counters, ()))
-        if place is not None:
+        if place is not None and not is_place(place[1]):
             self._actions += self.mtus.known(self.config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
@@ -393,6 +393,7 @@ class Node:
         if not moved:
             return
         self._names.forget_waits(now)
+        self.relays.moved()
         if self._planned is not None and self._planned.full_tunnel is not None:
             # What is on the same wire may go past it.
             self._planned = None
@@ -421,19 +422,17 @@ class Node:
 
     # What follows.
 
-    def _settle(self, now: float) -> None:
+    def _settle(self, config: TunnelConfig, now: float) -> None:
         for host in self._names.due(now):
             self._do(Resolve(host))
-        if self.config is not None:
-            self._actions += self.underlay.follow(self.config)
+        self._actions += self.underlay.follow(config)
         if self.underlay.sockets.unbound and self.plane.due(now):
             self._do(StartPlane())
         desired = self.desired()
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
             self._pushed = desired
             self._do(Push(desired, self._seen))
-        if self.config is not None:
-            self.plan = self._derivation.plan(self.config)
+        self.plan = self._derivation.plan(config)
         if self.plan is not None and self.plan != self._planned:
             self._planned = self.plan
             self._do(ApplyHost(self.plan))

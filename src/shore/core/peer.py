@@ -18,6 +18,7 @@ from shore.core.candidates import Place, endpoint, family_of, few_ports, is_told
 from shore.core.changes import has_left, preferred, switched
 from shore.core.keepalive import Keepalive
 from shore.core.names import names_of
+from shore.core.relays import is_place
 from shore.core.score import PathJudge
 from shore.core.sizes import Sizes
 from shore.core.sockets import Sockets
@@ -30,6 +31,8 @@ OWN_KEEPALIVE = 25
 MOST_SPOKEN = 4
 # The second is in use where the peer turns out to be a Shore node.
 LANES = (Lane(0), Lane(1))
+# A stream carries more; this is fair to what else goes by it, and no search is needed.
+RELAYED_MTU = 1500
 
 RUNGS = (
     ("resolving", timers.RESOLVE_AFTER),
@@ -51,6 +54,7 @@ class Footing(NamedTuple):
     own: tuple[Candidate, ...] = ()
     metered: Container[int] = ()
     cap: int | None = None
+    relayed: Callable[[PeerConfig], list[Place]] = lambda _: []
 
 
 class PeerRecord:
@@ -228,7 +232,9 @@ class PeerRecord:
         ]
         extra = () if self.extra is None else (self.extra,)
         open_ids = {socket.id for socket in (*sockets.all(), *extra)}
-        last = [] if self.roamed is None else [self.roamed]
+        relayed = footing.relayed(self.config)
+        by_relay = self.roamed is not None and is_place(self.roamed[1])
+        last = [] if self.roamed is None or by_relay else [self.roamed]
         roamed = [place for place in last if place[0] in open_ids]
         if self.acquainted:
             ourselves = {candidate.endpoint for candidate in footing.own}
@@ -240,7 +246,8 @@ class PeerRecord:
                 for socket in sockets.of_family(family_of(remote))
             ]
             here = last or first[:1]
-            found = places(sockets, [*here, *self.spoken], remotes, told, open_ids)
+            spoken = [place for place in self.spoken if not is_place(place[1])]
+            found = places(sockets, [*here, *spoken], remotes, told, open_ids)
         else:
             unbound = sockets.unbound
             found = tuple(roamed) + tuple(
@@ -250,16 +257,23 @@ class PeerRecord:
             known = [*remotes, *(remote for _, remote in roamed)]
             family = self.extra.family
             found += tuple((self.extra.id, remote) for remote in known if family_of(remote) == family)
+        # What nobody has answered yet goes by a relay, and stays there until a direct path is proved.
+        if by_relay and self.roamed in relayed:
+            found = (self.roamed, *found, *relayed)
+        elif not self.acquainted and not last:
+            found = (*relayed, *found)
+        else:
+            found += tuple(relayed)
         unique = tuple(dict.fromkeys(found))
         return tuple(
             Path(
                 id=self._path_id(place),
-                kind="direct",
+                kind="relay" if is_place(place[1]) else "direct",
                 socket=place[0],
                 remote=place[1],
                 metered=place[0] in footing.metered,
                 quiet_s=self.quiet_s(footing.keepalive, place)[0],
-                mtu=self.sizes.mtu(place, footing.cap),
+                mtu=RELAYED_MTU if is_place(place[1]) else self.sizes.mtu(place, footing.cap),
             )
             for place in unique
         )

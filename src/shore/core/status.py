@@ -9,7 +9,14 @@ from shore.core.peer import PeerRecord
 from shore.core.reconcile import fwmark_of
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
-from shore.model.status import LaneStatus, PathStatus, PeerStatus, TunnelState, TunnelStatus
+from shore.model.status import (
+    LaneStatus,
+    LinkStatus,
+    PathStatus,
+    PeerStatus,
+    TunnelState,
+    TunnelStatus,
+)
 
 # The local address and port of what a socket sends to a remote endpoint, as far as it is known.
 LocalOf = Callable[[int, str], str | None]
@@ -28,6 +35,7 @@ def tunnel_status(
     config = node.config
     if config is None:
         raise ValueError("status of a node without configuration")
+    names = node.relays.names()
     state: TunnelState = "up" if node.plane.pid is not None else "degraded"
     return TunnelStatus(
         name=config.name,
@@ -44,6 +52,11 @@ def tunnel_status(
         notes=notes,
         peers=tuple(_peer(node, key, node.counters.get(key), now, local_of) for key in node.peers),
         clock_behind_s=node.stamps.behind_s(now) or None,
+        links=tuple(
+            LinkStatus("relay", names[entry.id], entry.state, entry.rtt_ms, entry.since_s)
+            for entry in (node.answer.links if node.answer else ())
+            if entry.id in names
+        ),
     )
 
 

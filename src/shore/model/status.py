@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from shore.model.desired import PathKind, PathState, Redundancy
+from shore.model.desired import LinkState, PathKind, PathState, Redundancy
 
 TunnelState = Literal["starting", "up", "degraded", "stopping"]
 
@@ -79,6 +79,16 @@ class PeerStatus(msgspec.Struct, frozen=True):
     lanes: tuple[LaneStatus, ...] = ()
 
 
+class LinkStatus(msgspec.Struct, frozen=True):
+    """A long-lived stream to a relay."""
+
+    kind: Literal["relay"]
+    address: str
+    state: LinkState
+    rtt_ms: float | None
+    since_s: float
+
+
 class TunnelStatus(msgspec.Struct, frozen=True):
     """One tunnel: one interface with its brain and data plane.
 
@@ -100,6 +110,7 @@ class TunnelStatus(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
     peers: tuple[PeerStatus, ...]
     clock_behind_s: float | None = None
+    links: tuple[LinkStatus, ...] = ()
 
 
 class Status(msgspec.Struct, frozen=True):

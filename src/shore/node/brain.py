@@ -21,6 +21,7 @@ from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
+from shore.io.dial import NotDialled, dial
 from shore.io.history import History
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
@@ -126,6 +127,11 @@ class Brain:
             case do.CloseSocket():
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
+            case do.DialRelay():
+                self._spawn(self._dial(action))
+            case do.CloseLink():
+                self._openings.close_link(action.id)
+                self._given.discard(f"link:{action.id}")
             case do.SetMark():
                 self._openings.mark(action.mark)
             case do.StartPlane():
@@ -188,6 +194,7 @@ class Brain:
             self.tell(events.Configured(running.config))
             return
         self._adopt_descriptors(self.plane)
+        self._openings.adopt_links(link.id for link in held.links)
         self.announce("brain attached", f"to the data plane {self.plane.pid}")
         self.tell(events.Attached(running.config, self.plane.pid, held, running.listen_port))
 
@@ -386,7 +393,12 @@ class Brain:
         wanted = {"tun": self.tun} | {
             f"socket:{number}": opened.fileno() for number, opened in self._openings.sockets.items()
         }
-        named = {"tun", *(f"socket:{entry.id}" for entry in push.state.sockets)}
+        wanted |= {f"link:{number}": opened.fileno() for number, opened in self._openings.links.items()}
+        named = {
+            "tun",
+            *(f"link:{entry.id}" for entry in push.state.links),
+            *(f"socket:{entry.id}" for entry in push.state.sockets),
+        }
         fresh = {name: fd for name, fd in wanted.items() if name in named - self._given}
         self._serial += 1
         self._mirror()
@@ -409,6 +421,14 @@ class Brain:
         except host.HostFailed as error:
             self.announce("host not configured", str(error))
             self._failed(str(error))
+
+    async def _dial(self, action: do.DialRelay) -> None:
+        try:
+            opened, name = await dial(action.addresses, action.mark, self._addresses)
+        except NotDialled as error:
+            self.tell(events.LinkDialFailed(action.relay, str(error)))
+        else:
+            self.tell(events.LinkDialled(action.relay, self._openings.add_link(opened), name))
 
     async def _resolve(self, name: str) -> None:
         try:

@@ -54,4 +54,4 @@ async def ask(brain: Brain, counters: Counters) -> None:
         return
     offload = msgspec.to_builtins(answer.offload, str_keys=True)
     peers = None if counters == "none" else answer.peers
-    brain.tell(events.PlaneAnswered(offload, answer.drops, peers, whole))
+    brain.tell(events.PlaneAnswered(offload, answer.drops, peers, whole, answer.links))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from shore.model.desired import DesiredState, Measurement
-from shore.model.facts import Fact, PeerCounters
+from shore.model.facts import Fact, LinkCounters, PeerCounters
 
 VERSION = 1
 MOST_BODY = 4 << 20
@@ -103,6 +103,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="type", tag="answer"):
     offload: Offload
     peers: tuple[PeerCounters, ...]
     drops: dict[str, int]
+    links: tuple[LinkCounters, ...] = ()
 
 
 class Told(msgspec.Struct, frozen=True, tag_field="type", tag="fact"):

@@ -130,6 +130,7 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
         peers,
         stun: Vec::new(),
         filter: None,
+        links: Vec::new(),
     }
 }
 
