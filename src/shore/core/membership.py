@@ -11,6 +11,7 @@ went backwards revives no lease. What is refused is announced once per reason, u
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -59,7 +60,7 @@ class Membership:
         self.member = member
         self.netmap: Netmap | None = None
         self.address: str | None = None
-        self.state = "down"
+        self.state: Literal["up", "down"] = "down"
         self.since = 0.0
         self.rtt_ms: float | None = None
         self._held = held

@@ -28,14 +28,18 @@ def tunnel_config(
 ) -> TunnelConfig:
     """The configuration that the netmap makes of `base`, which has the keys and what people set.
 
+    What admits us to a relay stays until the server says otherwise, as it goes by the same key.
     `time` in Unix seconds judges leases; `accepted` are prefixes that peers may route here.
     """
     before = {peer.public_key: peer for peer in base.peers}
     peers = tuple(
         _peer(peer, before.get(peer.node_key), accepted) for peer in netmap.peers if time < peer.lease_until
     )
+    known = {relay.id: relay.admission for relay in base.relays if relay.admission is not None} | dict(
+        admissions
+    )
     relays = tuple(
-        RelayConfig(relay.id, relay.pin, relay.addresses, relay.udp_addresses, admissions.get(relay.id))
+        RelayConfig(relay.id, relay.pin, relay.addresses, relay.udp_addresses, known.get(relay.id))
         for relay in netmap.relays
     )
     return msgspec.structs.replace(

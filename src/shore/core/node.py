@@ -39,6 +39,7 @@ from shore.core.events import (
     LinksChanged,
     NameFailed,
     NameResolved,
+    PeerCalled,
     PlaneAnswered,
     PlaneLost,
     PlaneStarted,
@@ -199,6 +200,8 @@ class Node:
                     self._announce(f"{event.host} does not resolve", event.reason)
             case RenewAsked():
                 self._renew(event.public_key, "asked for")
+            case PeerCalled() if event.public_key in self.peers:
+                self.peers[event.public_key].called(event.candidates)
             case PokeAsked() if event.public_key in self.peers:
                 self.peers[event.public_key].poke += 1
             case DeviceMtuChanged():
@@ -386,10 +389,8 @@ class Node:
         )
 
     def _measure(self, peer: PeerRecord, now: float) -> None:
-        if self.config is None:
-            return
-        place = peer.place(self._footing(self.config, ()))
-        if place is not None:
+        place = None if self.config is None else peer.place(self._footing(self.config, ()))
+        if self.config is not None and place is not None:
             self._actions += self.mtus.known(self.config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:

@@ -74,7 +74,15 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, loc
         switches=counters.switches if counters else 0,
         paths=tuple(_path(node, record, path, now, local_of) for path in paths),
         primary_since_s=counters.primary_age_s if counters and counters.endpoint else None,
+        addresses=_addresses(node, record),
     )
+
+
+def _addresses(node: Node, record: PeerRecord) -> tuple[str, ...]:
+    if node.config is None or node.config.mesh is None:
+        return ()
+    parted = (prefix.partition("/") for prefix in record.config.allowed_ips)
+    return tuple(address for address, _, length in parted if length == ("128" if ":" in address else "32"))
 
 
 def _keepalive(node: Node, record: PeerRecord, counters: PeerCounters | None) -> tuple[int, str]:
