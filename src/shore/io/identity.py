@@ -18,8 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from shore import _native
 from shore.core.membership import Member
-from shore.core.netmap import Held
+from shore.core.mesh import tunnel_config
+from shore.core.netmap import Held, NotTaken, Trust, verified
 from shore.io import state
+from shore.model.config import TunnelConfig
+from shore.wire import signing
 
 SEED_LENGTH = 32
 
@@ -50,6 +53,22 @@ class Identity(msgspec.Struct, frozen=True):
     machine_seed: bytes
     node_key: bytes
     held: Held | None = None
+
+    def tunnel(self, time: float) -> TunnelConfig:
+        """The tunnel as the netmap on disk has it, with an admission key of its own. Raises NotTaken."""
+        known = self.network
+        if self.held is None or known.network is None or known.root is None:
+            raise NotTaken("this machine never heard from its network")
+        trust = Trust(known.network, known.root, self.machine_key)
+        netmap = verified(self.held, trust, (), None)
+        base = TunnelConfig(known.interface, self.node_key, admission_key=new_seed())
+        newest = max(time, netmap.head.issued_at)
+        return tunnel_config(base, netmap, time=newest, admissions={}, accepted=known.accepted)
+
+    @property
+    def machine_key(self) -> bytes:
+        """The public one."""
+        return signing.public_of(Ed25519PrivateKey.from_private_bytes(self.machine_seed))
 
     def member(self, admission_key: bytes, secret: bytes | None = None) -> Member:
         """As `core.membership` wants it; `admission_key` is the public one."""

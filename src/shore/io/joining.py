@@ -116,6 +116,8 @@ class _Trial:
         )
 
     def _perform(self, action: on.Action) -> None:
+        if self._done.done():
+            return
         match action:
             case on.Stand():
                 self._stand(action)
