@@ -74,7 +74,8 @@ async def test_who_waits_for_approval_keeps_its_keys(tmp_path: Path) -> None:
         assert said == ["waiting for `shore nodes approve` on the server"]
         before = kept.read()
         assert before is not None
-        server.standing = "member"
+        for machine in server.machines.values():
+            machine.standing = "member"
         joined = await join(server.token, "laptop", "shore0", 5, silent)
     assert joined.machine_seed == before.machine_seed
 
