@@ -8,7 +8,7 @@ from tests.core.netmaps import NETWORK, TRUST
 from tests.io.control_server import ControlServer
 
 from shore.io import identity as kept
-from shore.io.joining import NotJoined, default_name, join, leave
+from shore.io.joining import NotJoined, join, leave
 from shore.wire import control
 
 
@@ -107,7 +107,3 @@ def test_a_netmap_that_cannot_be_read_is_asked_for_again(state: Path) -> None:
     drawn = kept.draw(kept.Network("shore0", "n", bytes(32), ("h:1",)))
     (state / "node" / "netmap").write_bytes(b"\xc1")
     assert kept.read() == drawn
-
-
-def test_a_machine_has_a_name_that_the_network_takes() -> None:
-    assert default_name().replace("-", "").isalnum()

@@ -18,7 +18,6 @@ from shore.cli.start import NotStarted, give_brain, start
 from shore.core.netmap import LABEL, NotTaken
 from shore.io import identity as kept
 from shore.io.identity import Identity
-from shore.io.joining import NotJoined, default_name, join, leave
 from shore.io.runtime import Runtime
 from shore.model.status import TunnelStatus
 from shore.wire import api
@@ -64,6 +63,9 @@ def read_token(join_from: str | None, file: str | None) -> Token:
 
 def join_network(token: Token, name: str | None, interface: str, within: float) -> None:
     """Become a member and bring up the tunnel; returns when it has its address and a link to the server."""
+    # aiohttp takes a tenth of a second, which no other command has to wait for.
+    from shore.io.joining import NotJoined, join  # noqa: PLC0415
+
     name = default_name() if name is None else name
     if not LABEL.match(name):
         fail(f"`{name}` is no name for a node: a to z, 0 to 9 and `-`, at most 63 of them", USAGE)
@@ -106,6 +108,8 @@ def logout() -> None:
     if joined is None and not kept.exists():
         fail("this machine has joined no network", FAILED)
     if joined is not None:
+        from shore.io.joining import leave  # noqa: PLC0415 (as above)
+
         runtime = Runtime(joined.network.interface)
         give_brain(runtime)
         if runtime.is_held("brain") or runtime.is_held("keeper"):
@@ -155,6 +159,13 @@ def peers(name: str | None) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     if not rows:
         click.echo("there are no peers yet")
+
+
+def default_name() -> str:
+    """The machine's own name as a label, else `node`."""
+    label = os.uname().nodename.partition(".")[0].lower()
+    allowed = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in label)
+    return allowed.strip("-")[:63].strip("-") or "node"
 
 
 def _peer_row(tunnel: TunnelStatus, at: int) -> tuple[str, str, str, str]:

@@ -5,7 +5,6 @@ nothing, unless the server may know our keys by then: those are kept, and the ne
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 
@@ -160,10 +159,3 @@ class _Trial:
     def _fail(self, reason: str) -> None:
         if not self._done.done():
             self._done.set_exception(NotJoined(reason))
-
-
-def default_name() -> str:
-    """The machine's own name as a label, else `node`."""
-    label = os.uname().nodename.partition(".")[0].lower()
-    allowed = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in label)
-    return allowed.strip("-")[:63].strip("-") or "node"

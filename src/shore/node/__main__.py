@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,10 +30,12 @@ from shore.model.links import Link
 from shore.node.api import Api
 from shore.node.brain import Brain, NotConfigured, Spawn
 from shore.node.heartbeat import heartbeat
-from shore.node.mesh import Mesh
 from shore.node.supervision import Supervision
 from shore.node.uapi import Uapi
 from shore.wire import api
+
+if TYPE_CHECKING:
+    from shore.node.mesh import Mesh
 
 LOOK_EVERY = 1.0
 REFUSED = 78
@@ -200,10 +202,13 @@ def _start_given() -> api.Start | None:
         return msgspec.json.decode(given.read(), type=api.Start)
 
 
-def _mesh(brain: Brain, spawn: Spawn, *, restarted: bool) -> Mesh | None:
+def _mesh(brain: Brain, spawn: Spawn, *, restarted: bool) -> "Mesh | None":
     """The membership of a tunnel of a mesh; the tunnel carries on without one that cannot."""
     if brain.node.config is None or brain.node.config.mesh is None:
         return None
+    # A tunnel from a file has no use for what a control link needs.
+    from shore.node.mesh import Mesh  # noqa: PLC0415
+
     try:
         identity = kept.read()
         if identity is None:
@@ -216,7 +221,7 @@ def _mesh(brain: Brain, spawn: Spawn, *, restarted: bool) -> Mesh | None:
     return mesh
 
 
-def _links_moved(brain: Brain, mesh: Mesh | None, links: tuple[Link, ...]) -> None:
+def _links_moved(brain: Brain, mesh: "Mesh | None", links: tuple[Link, ...]) -> None:
     if is_alive(brain.tun):
         brain.tell(events.LinksChanged(links))
         if mesh is not None:
