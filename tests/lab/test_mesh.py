@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shore.lab.net import Host, LabFailed, Net, until
+from shore.lab.net import Host, LabFailed, NatNet, Net, until
 from shore.model.keys import parse_key
 from shore.model.status import LinkStatus, Status, TunnelStatus
 
@@ -70,6 +70,8 @@ class Mesh:
     def __init__(self, net: Net, directory: Path) -> None:
         self.net = net
         self._directory = directory
+        for host in net.hosts:
+            host.resolve_by("192.0.2.53")
         self.hub = MeshEnd(net.b, directory, "hub")
         self.laptop = MeshEnd(net.a, directory, "laptop")
         self.token = self.start_server()
@@ -95,12 +97,12 @@ class Mesh:
         self.stop_server()
 
 
-@pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Mesh]:
+@pytest.fixture(params=[Net])
+def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
     # Paths of unix sockets are short.
     directory = Path("/tmp") / f"shore-mesh-{os.getpid()}"
     directory.mkdir()
-    with Net() as net:
+    with request.param() as net:
         made = Mesh(net, directory)
         try:
             yield made
@@ -109,6 +111,7 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
             shutil.rmtree(directory)
 
 
+@pytest.mark.parametrize("mesh", [Net, NatNet], indirect=True, ids=["same wire", "behind a NAT"])
 def test_a_token_is_enough_to_reach_a_peer_and_the_server_is_not_needed_for_it(mesh: Mesh) -> None:
     for end in (mesh.hub, mesh.laptop):
         end.join(mesh.token)
@@ -119,11 +122,16 @@ def test_a_token_is_enough_to_reach_a_peer_and_the_server_is_not_needed_for_it(m
     peer = mesh.laptop.status().peers[0]
     assert (peer.name, peer.addresses) == ("hub", (hub,))
     assert "hub" in mesh.laptop.shore("peers")
+    for name in ("hub.shore.internal", "hub"):
+        until(lambda name=name: mesh.net.a.reaches(name), within_s=5)
+    resolvers = mesh.net.a.run("cat", "/etc/resolv.conf")
+    assert "nameserver 100.64.0.2\n" in resolvers
 
     mesh.stop_server()
     until(lambda: mesh.laptop.server().state == "down", within_s=5)
     assert mesh.net.a.reaches(hub, pings=5, within_s=5)
     mesh.laptop.shore("down")
+    assert mesh.net.a.run("cat", "/etc/resolv.conf") == "nameserver 192.0.2.53\n"
     assert "shore0" not in mesh.net.a.ip("link show")
     mesh.laptop.shore("up")
     until(lambda: mesh.net.a.reaches(hub, pings=1, within_s=1), within_s=10)
