@@ -116,6 +116,7 @@ def test_a_token_is_enough_to_reach_a_peer_and_the_server_is_not_needed_for_it(m
     for end in (mesh.hub, mesh.laptop):
         end.join(mesh.token)
         assert end.server().state == "up"
+    assert f"server 192.0.2.2:{SERVER_PORT}: up for" in mesh.laptop.shore("status")
     hub = mesh.laptop.shore("ip", "hub").strip()
     assert hub == mesh.hub.address() == "100.64.0.1"
     until(lambda: mesh.net.a.reaches(hub, pings=1, within_s=1), within_s=10)
