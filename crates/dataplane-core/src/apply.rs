@@ -11,10 +11,12 @@ use ip_network::IpNetwork;
 use crate::allowed_ips::{AllowedIps, prefix};
 use crate::desired::{self, DesiredState, SocketId};
 use crate::engine::{Identity, Key};
+use crate::filter::{Filter, Rules};
 use crate::lane::{Keying, Keys, Lane};
 use crate::peer::Peer;
 use crate::plane::{PeerSlot, Plane};
 use crate::probe::{Acquaintance, HelloKey, Tag};
+use crate::second::{SECOND, Second};
 use crate::time::Moment;
 
 impl Plane {
@@ -28,11 +30,13 @@ impl Plane {
             .map(|key| self.engines.identity(&key));
         let slots = self.place(&desired, identity.as_deref())?;
         let allowed = AllowedIps::new(claims(&desired, &slots)?)?;
+        let rules = self.rules(&desired)?;
 
         self.outputs.mtu = desired.interface.mtu;
         self.outputs.commons.peers = desired.peers.len();
         self.allowed = allowed;
         self.last_source = None;
+        self.take_rules(rules, desired.filter.is_some());
         self.remove_missing(&slots);
         let private = desired.interface.private_key.map(|key| *key);
         self.outputs.probing = desired.interface.probing;
@@ -90,6 +94,25 @@ impl Plane {
         Ok(slots)
     }
 
+    /// None where there are none, or those in force are to stay.
+    fn rules(&self, desired: &DesiredState) -> Result<Option<Rules>, String> {
+        let current = self.desired.as_ref().map(|current| &current.filter);
+        if current == Some(&desired.filter) {
+            return Ok(None);
+        }
+        desired.filter.as_deref().map(Rules::new).transpose()
+    }
+
+    fn take_rules(&mut self, rules: Option<Rules>, wanted: bool) {
+        match (rules, &mut self.filter) {
+            (Some(rules), Some(filter)) => filter.obey(rules),
+            (Some(rules), none) => *none = Some(Filter::new(rules)),
+            (None, filter) => {
+                filter.take_if(|_| !wanted);
+            }
+        }
+    }
+
     fn remove_missing(&mut self, slots: &HashMap<Key, PeerSlot>) {
         for place in &mut self.peers {
             place.take_if(|peer| !slots.contains_key(&*peer.desired.public_key));
@@ -122,14 +145,19 @@ impl Plane {
             self.peers[place] = self.make_peer(slot, desired, now);
             return;
         };
-        let keying = self
-            .keying(slot, desired, now)
-            .filter(|keying| keying.keys != peer.lane.wanted_keys());
-        if let Some(keying) = keying {
-            self.by_index.insert(keying.index, slot);
+        let changed = self.keys(desired) != Some(peer.lane.wanted_keys());
+        if changed && let Some(keying) = self.keying(slot, desired, now) {
             peer.lane.change(keying, now);
+            if let Some(second) = &mut peer.second
+                && let Some(keying) = self.keying(slot, desired, now)
+            {
+                second.lane.change(keying, now);
+            }
             peer.keys_changed();
             self.introduce(&mut peer);
+        }
+        if peer.second.is_none() {
+            peer.second = self.second(slot, desired, now);
         }
         peer.adopt(desired.clone(), seen, now);
         self.peers[place] = Some(peer);
@@ -137,10 +165,10 @@ impl Plane {
 
     fn make_peer(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Peer> {
         let keying = self.keying(slot, desired, now)?;
-        self.by_index.insert(keying.index, slot);
         let lane = Lane::new(keying);
         let first_piece = u32::from_le_bytes(self.outputs.commons.secrets.bytes());
         let mut peer = Peer::new(slot, desired.clone(), lane, first_piece, now);
+        peer.second = self.second(slot, desired, now);
         self.introduce(&mut peer);
         Some(peer)
     }
@@ -161,17 +189,27 @@ impl Plane {
         peer.probing.begin(hello_key, &identity.public_key(), &key);
     }
 
-    fn keying(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Keying> {
-        let preshared = desired.preshared_key.map(|key| *key);
+    /// The second lane, where the brain names it.
+    fn second(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Second> {
+        let named = desired.lanes.iter().any(|lane| lane.id == SECOND);
+        let keying = named.then(|| self.keying(slot, desired, now))??;
+        Some(Second::new(keying))
+    }
+
+    fn keys(&self, desired: &desired::Peer) -> Option<Keys> {
         let (private, _) = self.greetings.identity()?;
-        let keys = Keys { private, preshared };
-        let unchanged = |peer: &Peer| peer.lane.wanted_keys() == keys;
-        if self.peers[slot.0 as usize].as_ref().is_some_and(unchanged) {
-            return None;
-        }
+        let preshared = desired.preshared_key.map(|key| *key);
+        Some(Keys { private, preshared })
+    }
+
+    /// An engine with an index that names this peer.
+    fn keying(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Keying> {
+        let keys = self.keys(desired)?;
         let index = self.free_index();
         let (_, identity) = self.greetings.identity()?;
-        let engine = identity.engine(&desired.public_key, preshared.as_ref(), index, now);
+        let preshared = keys.preshared.as_ref();
+        let engine = identity.engine(&desired.public_key, preshared, index, now);
+        self.by_index.insert(index, slot);
         Some(Keying {
             keys,
             index,

@@ -38,6 +38,7 @@ impl Peer {
             probed: self.paths.is_probed(),
             switches: self.probing.switches,
             primary_age_s: age(self.paths.primary_since()),
+            lanes: self.lane_counters(now),
             paths: self
                 .paths
                 .iter()

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use serde_bytes::ByteArray;
 
-use crate::desired::{PathId, PathKind, SocketId};
+use crate::desired::{LaneId, PathId, PathKind, SocketId};
 use crate::path::{Cause, State};
 use crate::probe::message::Candidate;
 
@@ -158,8 +158,18 @@ pub struct PeerCounters {
     pub switches: u64,
     /// How long the primary path has been the primary one.
     pub primary_age_s: f64,
+    /// Those that packets can take now.
+    pub lanes: Vec<LaneCounters>,
     pub paths: Vec<PathCounters>,
     pub drops: BTreeMap<DropReason, u64>,
+}
+
+/// One lane's session: its age, and how many messages were sent on it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LaneCounters {
+    pub id: LaneId,
+    pub session_age_s: f64,
+    pub messages: u64,
 }
 
 /// One path's numbers; losses are shares from 0 to 1, absent until known.

@@ -14,14 +14,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::allowed_ips::{AllowedIps, addresses};
-use crate::desired::{DesiredState, Measurement, SocketId};
+use crate::desired::{DesiredState, LaneId, Measurement, SocketId};
 use crate::engine::EngineFactory;
 use crate::facts::{DropReason, Fact, PeerCounters};
+use crate::filter::Filter;
 use crate::fit::mss;
 use crate::greetings::Greetings;
 use crate::limiter::Limiter;
 use crate::offload::headers::FLAGS;
-use crate::peer::{Outputs, Peer};
+use crate::outputs::Outputs;
+use crate::peer::Peer;
 use crate::probe::{Acquaintance, Tag};
 use crate::reports::Losses;
 use crate::sizing::is_large;
@@ -79,6 +81,8 @@ pub struct Plane {
     pub(crate) allowed: AllowedIps,
     /// The last look-up of a source, which is mostly the next one too.
     pub(crate) last_source: Option<(IpAddr, PeerSlot)>,
+    /// None lets in what allowed IPs let in.
+    pub(crate) filter: Option<Filter>,
     pub(crate) greetings: Greetings,
     pub(crate) limiter: Limiter,
     pub(crate) outputs: Outputs,
@@ -102,6 +106,7 @@ impl Plane {
             endpoints: HashMap::new(),
             allowed: AllowedIps::empty(),
             last_source: None,
+            filter: None,
             greetings: Greetings::default(),
             limiter: Limiter::new(now),
             outputs: Outputs::new(seed, secret),
@@ -122,6 +127,9 @@ impl Plane {
         let owner = addresses(packet)
             .ok_or(DropReason::MalformedPacket)
             .and_then(|(_, to)| self.allowed.owner(to).ok_or(DropReason::NoRoute));
+        if let (Ok(_), Some(filter)) = (owner, &mut self.filter) {
+            filter.sent(packet, now);
+        }
         owner.inspect_err(|reason| self.note_drop(None, *reason, 1, now))
     }
 
@@ -138,11 +146,14 @@ impl Plane {
         let peer = self.peers.get_mut(peer.0 as usize)?.as_mut()?;
         let destination = peer.paths.primary()?;
         peer.lane.session(now)?;
-        let copy = peer.copies_to(packet, crowd, now);
+        let sparse = !crowd && peer.is_sparse(packet, now);
+        let lane = peer.lane_for(sparse, now);
+        let copy = peer.copies_to(sparse, lane, now);
         let here = peer.inner_mtu(destination, interface);
         let there = copy.map_or(here, |copy| peer.inner_mtu(copy, interface));
         Some(Sealer {
             peer,
+            lane,
             destination,
             copy,
             mtu: here.min(there),
@@ -289,7 +300,7 @@ impl Plane {
         let peers = &self.peers;
         let alive = |slot: &PeerSlot| peers.get(slot.0 as usize).and_then(Option::as_ref);
         self.by_index.retain(|index, slot| {
-            alive(slot).is_some_and(|peer| peer.lane.indices().any(|used| used == *index))
+            alive(slot).is_some_and(|peer| peer.indices().any(|used| used == *index))
         });
         self.endpoints.retain(|remote, slot| {
             alive(slot).is_some_and(|peer| peer.endpoint() == Some(*remote))
@@ -305,6 +316,7 @@ impl Plane {
 /// A peer ready to send, borrowed for one super-packet.
 pub struct Sealer<'a> {
     peer: &'a mut Peer,
+    lane: LaneId,
     destination: Destination,
     copy: Option<Destination>,
     mtu: u16,
@@ -367,7 +379,7 @@ impl Sealer<'_> {
     /// One WireGuard data message into `out`, which holds `packet.len() + 32` bytes or more; `packet`
     /// is already padded (`padded_len`). Returns `packet.len() + 32`.
     pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, DropReason> {
-        let len = self.peer.seal(packet, out, self.now)?;
+        let len = self.peer.seal(self.lane, packet, out, self.now)?;
         let large = is_large(len, self.destination);
         self.peer.paths.sent_data(large, self.copy);
         Ok(len)

@@ -12,14 +12,16 @@
 use std::time::Duration;
 
 use crate::commons::{Bucket, Commons};
-use crate::desired::Redundancy;
+use crate::desired::{LaneId, Redundancy};
 use crate::engine::Key;
 use crate::facts::{DropReason, Fact};
+use crate::outputs::Outputs;
 use crate::path::{Cause, Switch};
-use crate::peer::{Outputs, Peer};
+use crate::peer::Peer;
 use crate::plane::{Destination, Source};
 use crate::probe::message::{Candidate, Echo, Message, Probe};
 use crate::probe::{Acquaintance, Heard, HelloKey};
+use crate::second::SECOND;
 use crate::time::Moment;
 
 /// One peer's part.
@@ -144,7 +146,10 @@ impl Peer {
                 );
             }
             Some(Message::Initiate) => self.liveness.session_lost(now),
-            Some(Message::Lane { .. }) | None => {}
+            Some(Message::Lane { lane, message }) => {
+                self.hear_lane((lane, &message), source, outputs, now)?;
+            }
+            None => {}
         }
         self.probe(outputs, now);
         Ok(())
@@ -213,6 +218,7 @@ impl Peer {
             self.tell_candidates(outputs, now);
             self.try_mappings(outputs, now);
             self.ask_to_initiate(outputs, now);
+            self.follow_first(outputs, now);
         }
         let greeting = self.probing.known.as_ref().and_then(Acquaintance::deadline);
         let probing = self
@@ -367,21 +373,31 @@ impl Peer {
             .is_some_and(|at| now.since(at) < BUSY_FOR)
     }
 
-    /// Where a copy of a packet goes, if it needs one. `crowd`: it is one of several in a row.
-    pub fn copies_to(&mut self, packet: &[u8], crowd: bool, now: Moment) -> Option<Destination> {
+    /// Whether a packet to a Shore peer is of a sparse flow; counts it.
+    pub fn is_sparse(&mut self, packet: &[u8], now: Moment) -> bool {
+        self.paths.is_probed() && self.flows.is_sparse(packet, now)
+    }
+
+    /// Where a copy of a packet goes that is sealed by this lane, if it needs one.
+    pub fn copies_to(&self, sparse: bool, lane: LaneId, now: Moment) -> Option<Destination> {
         if !self.paths.is_probed() || self.desired.redundancy == Redundancy::Off {
             return None;
         }
-        let bulk = crowd || !self.flows.is_sparse(packet, now);
         let always = match self.desired.redundancy {
             Redundancy::Always => true,
-            Redundancy::Interactive => !bulk,
+            Redundancy::Interactive => sparse,
             Redundancy::Auto | Redundancy::Off => false,
         };
         let wanted = always || self.paths.is_doubtful(now);
         let to = self.paths.copies_to(now).filter(|_| wanted)?;
-        let behind = f64::from(self.rate.per_second()) * self.paths.skew(to).as_secs_f64();
-        (!bulk || (behind < MOST_OVERTAKEN && !self.paths.is_metered(to))).then_some(to)
+        // A sparse flow that must share lane 0 is copied whatever that does to bulk.
+        let rate = match &self.second {
+            Some(second) if lane == SECOND => &second.rate,
+            _ if sparse => return Some(to),
+            _ => &self.rate,
+        };
+        let behind = f64::from(rate.per_second()) * self.paths.skew(to).as_secs_f64();
+        (behind < MOST_OVERTAKEN && (sparse || !self.paths.is_metered(to))).then_some(to)
     }
 }
 

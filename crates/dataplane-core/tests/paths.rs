@@ -6,61 +6,12 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use shore_dataplane_core::desired::{Path, PathKind, Redundancy, Socket, SocketId};
-use shore_dataplane_core::engine::model::public_key;
+use shore_dataplane_core::desired::Redundancy;
 use shore_dataplane_core::facts::{DropReason, Fact};
 use shore_dataplane_core::path::{Cause, State};
 use shore_dataplane_core::probe::message::{Candidate, CandidateKind};
-use wire::{SOCKET, Wire, desired, inner, millis, outer, packet, peer, private, secs};
-
-const SECOND_SOCKET: SocketId = 2;
-
-/// The second uplink's address of a node.
-fn second(n: u8) -> SocketAddr {
-    format!("198.51.100.{n}:51820").parse().unwrap()
-}
-
-/// Nodes 1 and 2, each with two uplinks; a path along each.
-fn two_paths() -> Wire {
-    let mut wire = Wire::new();
-    for (n, other) in [(1, 2), (2, 1)] {
-        let mut state = desired(
-            private(n),
-            vec![peer(
-                public_key(&private(other)),
-                &format!("10.0.0.{other}/32"),
-                None,
-            )],
-        );
-        state.interface.probing = true;
-        state.sockets.push(Socket {
-            id: SECOND_SOCKET,
-            family: 4,
-            uplink: Some("eth1".into()),
-        });
-        state.peers[0].wanted = n == 1;
-        state.peers[0].paths = vec![
-            path(1, SOCKET, outer(other)),
-            path(2, SECOND_SOCKET, second(other)),
-        ];
-        let models = Box::new(wire.models.clone());
-        let node = wire.join_with(models, n, state);
-        wire.nodes[node].others.push((SECOND_SOCKET, second(n)));
-    }
-    wire
-}
-
-fn path(id: u32, socket: SocketId, remote: SocketAddr) -> Path {
-    Path {
-        id,
-        kind: PathKind::Direct,
-        socket,
-        remote,
-        metered: false,
-        mtu: None,
-        quiet_s: 15,
-    }
-}
+use wire::two_paths::{path, second, two_paths};
+use wire::{SOCKET, Wire, inner, millis, outer, packet, secs};
 
 /// Drops what an uplink sends or receives.
 fn cut(wire: &mut Wire, lost: fn(SocketAddr) -> bool) {
@@ -468,4 +419,21 @@ fn how_long_a_path_has_been_primary_is_known() {
         left.is_some_and(|left| left > 0.0 && left <= 5.0),
         "{left:?}"
     );
+}
+
+/// Sessions are renewed meanwhile, and each renewal is confirmed by a keepalive, which nobody counts.
+#[test]
+fn ten_idle_minutes_change_no_path_and_cost_little() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(100), secs(2));
+    let before: usize = wire.sent_bytes.values().sum();
+    wire.run(secs(600));
+    let sent = wire.sent_bytes.values().sum::<usize>() - before;
+    for node in [0, 1] {
+        assert_eq!(switches(&wire, node), []);
+        for path in &wire.counters(node).paths {
+            assert_eq!(path.state, State::Live, "{path:?}");
+        }
+    }
+    assert!(sent / 600 < 2 * 60, "{} bytes a second", sent / 600);
 }

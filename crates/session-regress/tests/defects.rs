@@ -20,7 +20,7 @@ use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use mock_instant::MockClock;
 use shore_dataplane_core::engine::tunn::Tunns;
-use shore_dataplane_core::engine::{Engine, EngineFactory, Identity};
+use shore_dataplane_core::engine::{Engine, EngineFactory};
 use shore_dataplane_core::facts::DropReason;
 use shore_dataplane_core::time::Moment;
 use wire::{Wire, desired, millis, outer, packet, peer, private, secs};

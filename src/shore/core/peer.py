@@ -28,6 +28,8 @@ from shore.model.facts import Acquainted, PeerCounters, Roamed
 # A peer with an Endpoint must not idle out behind a NAT because its file is silent.
 OWN_KEEPALIVE = 25
 MOST_SPOKEN = 4
+# The second is in use where the peer turns out to be a Shore node.
+LANES = (Lane(0), Lane(1))
 
 RUNGS = (
     ("resolving", timers.RESOLVE_AFTER),
@@ -126,7 +128,7 @@ class PeerRecord:
             keepalive_s=keepalive_s,
             wanted=self.is_wanted,
             renew=self.renew,
-            lanes=(Lane(0),),
+            lanes=LANES,
             paths=self._paths(footing),
             redundancy=self.config.redundancy,
             candidates=footing.own if self.acquainted else (),

@@ -9,7 +9,7 @@ from shore.core.peer import PeerRecord
 from shore.core.reconcile import fwmark_of
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
-from shore.model.status import PathStatus, PeerStatus, TunnelState, TunnelStatus
+from shore.model.status import LaneStatus, PathStatus, PeerStatus, TunnelState, TunnelStatus
 
 # The local address and port of what a socket sends to a remote endpoint, as far as it is known.
 LocalOf = Callable[[int, str], str | None]
@@ -52,6 +52,7 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, loc
     record = node.peers[key]
     fresh = now - node.counters_at < timers.COUNTERS_FRESH and node.plane.pid is not None
     paths = counters.paths if counters and counters.probed else ()
+    lanes = counters.lanes if counters else ()
     keepalive_s, reason = _keepalive(node, record, counters)
     return PeerStatus(
         public_key=key_text(key),
@@ -75,6 +76,7 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, loc
         paths=tuple(_path(node, record, path, now, local_of) for path in paths),
         primary_since_s=counters.primary_age_s if counters and counters.endpoint else None,
         addresses=_addresses(node, record),
+        lanes=tuple(LaneStatus(lane.id, lane.session_age_s, lane.messages) for lane in lanes),
     )
 
 

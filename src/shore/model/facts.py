@@ -173,6 +173,14 @@ class PathCounters(msgspec.Struct, frozen=True):
     poke_rtt_ms: float | None = None
 
 
+class LaneCounters(msgspec.Struct, frozen=True):
+    """One lane's session: its age, and how many messages were sent on it."""
+
+    id: int
+    session_age_s: float
+    messages: int
+
+
 class PeerCounters(msgspec.Struct, frozen=True):
     """One peer's numbers; ages in seconds, None if never."""
 
@@ -192,4 +200,5 @@ class PeerCounters(msgspec.Struct, frozen=True):
     probed: bool = False
     switches: int = 0
     primary_age_s: float | None = None
+    lanes: tuple[LaneCounters, ...] = ()
     paths: tuple[PathCounters, ...] = ()

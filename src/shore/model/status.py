@@ -52,6 +52,14 @@ class LinkStatus(msgspec.Struct, frozen=True):
     since_s: float
 
 
+class LaneStatus(msgspec.Struct, frozen=True):
+    """One lane that packets can take: its session's age in seconds, and the messages sent on it."""
+
+    id: int
+    session_age_s: float
+    messages: int
+
+
 class PeerStatus(msgspec.Struct, frozen=True):
     """One peer. Ages in seconds, None if never; `connected` as DESIGN.md §4 defines it.
 
@@ -80,6 +88,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     paths: tuple[PathStatus, ...] = ()
     primary_since_s: float | None = None
     addresses: tuple[str, ...] = ()
+    lanes: tuple[LaneStatus, ...] = ()
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):
