@@ -58,6 +58,7 @@ class ControlServer:
         self.heard: list[FromNode] = []
         self.standing = standing
         self.refusal: control.Refused | None = None
+        self.given_name: str | None = None
         self.machines: dict[bytes, Machine] = {}
         self._version = 0
         self._directory = directory
@@ -104,7 +105,7 @@ class ControlServer:
                 await _say(stream, self.refusal)
             case control.Enrol():
                 assert said.secret == SECRET
-                machine.standing, machine.name = "member", said.name
+                machine.standing, machine.name = "member", self.given_name or said.name
                 await self._stand(stream, machine)
             case control.Present():
                 machine.node_key, machine.stream = said.node_key, stream

@@ -39,6 +39,14 @@ async def test_a_token_makes_a_member_and_everything_is_on_disk(tmp_path: Path, 
     assert all(file.stat().st_mode & 0o777 == 0o600 for file in (state / "node").iterdir())
 
 
+async def test_a_node_knows_itself_by_the_name_that_it_was_given(tmp_path: Path) -> None:
+    async with ControlServer(tmp_path) as server:
+        server.given_name = "laptop-2"
+        joined = await join(server.token, "laptop", "shore0", 5, silent)
+    assert joined.network.name == "laptop-2"
+    assert joined == kept.read()
+
+
 async def test_a_refused_token_leaves_nothing(tmp_path: Path, state: Path) -> None:
     async with ControlServer(tmp_path) as server:
         server.refusal = control.Refused("token", "this token was spent")

@@ -127,7 +127,10 @@ class _Trial:
                 kept.keep_netmap(action.held)
                 self._identity = msgspec.structs.replace(self._identity, held=action.held)
             case on.Use() if not self._leaving:
-                self._finish(self._identity)
+                # The server may have had to give another name than was asked for.
+                network = msgspec.structs.replace(self._identity.network, name=action.netmap.self.name)
+                kept.keep_network(network)
+                self._finish(msgspec.structs.replace(self._identity, network=network))
             case Announce():
                 self._reason = action.why
                 self._say(f"{action.what}: {action.why}")
