@@ -187,7 +187,7 @@ pub struct PathCounters {
     pub jitter_ms: Option<f64>,
     pub loss_tx: Option<f64>,
     pub loss_rx: Option<f64>,
-    /// Data messages since the path was last taken or shared, and how many of them the peer counted.
+    /// Data messages since the path was last taken, copies included, and what the peer counted of them.
     pub data_sent: u32,
     pub data_arrived: u32,
     /// Of those, datagrams of more than 1200 bytes with their IP header.

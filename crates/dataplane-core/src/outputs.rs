@@ -19,6 +19,8 @@ pub struct Outputs {
     pub mtu: u16,
     /// The next thing that is due before the next tick.
     pub soon: Option<Moment>,
+    /// What was due then may be due later now.
+    pub put_off: bool,
 }
 
 impl Outputs {
@@ -32,6 +34,7 @@ impl Outputs {
             probing: true,
             mtu: 1280,
             soon: None,
+            put_off: false,
         }
     }
 

@@ -7,7 +7,7 @@ use serde_bytes::ByteArray;
 
 use crate::desired::{self, LaneId};
 use crate::engine::{DATA_OVERHEAD, INITIATION_LEN, Opened};
-use crate::facts::{DropReason, Fact};
+use crate::facts::{DropReason, Fact, PeerCounters};
 use crate::flows::{Flows, Rate};
 use crate::lane::Lane;
 use crate::liveness::{Due, Liveness, Tidings, View};
@@ -38,10 +38,14 @@ pub struct Peer {
     pub flows: Flows,
     pub sizing: Sizing,
     stage: Stage,
-    losses: Losses,
+    pub losses: Losses,
     /// The last initiation, to be sent again as it is.
     initiation: Option<[u8; INITIATION_LEN]>,
     had_session: bool,
+    /// When it has something to do, if that is before the next look after everything.
+    pub due: Option<Moment>,
+    /// Its counters as they were told last, ages left out.
+    pub told: Option<PeerCounters>,
     /// Highest counter opened per session, by its lane and the low bits of our index.
     newest: [(u32, u64); 16],
     pub rx_bytes: u64,
@@ -81,6 +85,8 @@ impl Peer {
             losses: Losses::default(),
             initiation: None,
             had_session: false,
+            due: None,
+            told: None,
             newest: [(0, 0); 16],
             rx_bytes: 0,
             tx_bytes: 0,
@@ -172,7 +178,14 @@ impl Peer {
             ),
         };
         let keying = keying.ok_or(DropReason::NoSession)?;
-        let opened = keying.engine.open(datagram, out, now)?;
+        let opened = keying.engine.open(datagram, out, now);
+        if let Err(DropReason::Replayed | DropReason::TooOld) = opened
+            && datagram.len() > DATA_OVERHEAD
+        {
+            let large = is_large(datagram.len(), source);
+            self.paths.copy_from(source, large);
+        }
+        let opened = opened?;
         if opened.len == 0 {
             self.liveness.received(now);
         } else {
@@ -286,6 +299,8 @@ impl Peer {
 
     /// Does what is due.
     pub fn pump(&mut self, outputs: &mut Outputs, now: Moment) {
+        let of_all = outputs.soon.take();
+        outputs.put_off |= of_all.is_some() && of_all == self.due;
         let view = self.view(now);
         match self.liveness.due(&view, now) {
             Due::Nothing => {}
@@ -297,9 +312,10 @@ impl Peer {
             }
             Due::Initiate { fresh } => self.initiate(fresh, outputs, now),
         }
-        let soon = self.liveness.deadline(&view);
-        outputs.soon = [outputs.soon, soon].into_iter().flatten().min();
+        outputs.soon = self.liveness.deadline(&view);
         self.probe(outputs, now);
+        self.due = outputs.soon;
+        outputs.soon = [of_all, self.due].into_iter().flatten().min();
     }
 
     fn initiate(&mut self, fresh: bool, outputs: &mut Outputs, now: Moment) {
@@ -372,27 +388,6 @@ impl Peer {
         }
     }
 
-    // Counts.
-
-    pub fn note_drop(&mut self, reason: DropReason, count: u64, now: Moment) {
-        if count == 0 {
-            return;
-        }
-        *self.drops.entry(reason).or_default() += count;
-        // A peer that is silent has no session for reasons of its own.
-        let silent = self
-            .liveness
-            .last_received()
-            .is_none_or(|at| now.since(at) > SILENT);
-        let for_want_of_session = matches!(
-            reason,
-            DropReason::StageExpired | DropReason::StageOverflow | DropReason::NoSession
-        );
-        if !(silent && for_want_of_session) {
-            self.losses.note(reason, count, now);
-        }
-    }
-
     pub fn key(&self) -> ByteArray<32> {
         self.desired.public_key
     }
@@ -407,5 +402,3 @@ impl Peer {
         newer
     }
 }
-
-const SILENT: Duration = Duration::from_secs(5);

@@ -183,13 +183,20 @@ impl Plane {
         })
     }
 
-    /// To be called four times a second and at `deadline`.
+    /// To be called at `deadline`. Everything is looked after four times a second; in between, those peers
+    /// that have something to do.
     pub fn tick(&mut self, now: Moment) {
-        self.ticked = now;
-        self.outputs.soon = None;
+        let everything = now.since(self.ticked) >= TICK;
         for peer in self.peers.iter_mut().flatten() {
-            peer.tick(&mut self.outputs, now);
+            if everything || peer.due.is_some_and(|due| due <= now) {
+                peer.tick(&mut self.outputs, now);
+            }
         }
+        self.outputs.put_off = true;
+        if !everything {
+            return;
+        }
+        self.ticked = now;
         self.greetings.tick(now);
         self.ask_stun(now);
         for fact in self.losses.due(None, None, now) {
@@ -201,7 +208,11 @@ impl Plane {
         }
     }
 
-    pub fn deadline(&self) -> Moment {
+    pub fn deadline(&mut self) -> Moment {
+        if std::mem::take(&mut self.outputs.put_off) {
+            let peers = self.peers.iter().flatten();
+            self.outputs.soon = peers.filter_map(|peer| peer.due).min();
+        }
         let tick = self.ticked + TICK;
         self.outputs
             .soon
@@ -229,6 +240,17 @@ impl Plane {
             .filter_map(|slot| self.peers[slot.0 as usize].as_ref())
             .map(|peer| peer.counters(now))
             .collect()
+    }
+
+    /// The same to be told: all, or those only that are `changed` since they were told last.
+    pub fn tell_counters(&mut self, changed: bool, now: Moment) -> Vec<PeerCounters> {
+        let configured = self.desired.iter().flat_map(|desired| &desired.peers);
+        let slots = configured.filter_map(|peer| self.by_key.get(&*peer.public_key));
+        let slots: Vec<_> = slots.map(|slot| slot.0 as usize).collect();
+        let told = slots
+            .into_iter()
+            .filter_map(|slot| self.peers[slot].as_mut()?.tell_counters(changed, now));
+        told.collect()
     }
 
     /// Counts what was dropped, here or by the IO side.

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::commons::{Bucket, Commons};
+use crate::commons::{Bucket, Commons, NEXT_TOKEN};
 use crate::desired::{LaneId, Redundancy};
 use crate::engine::Key;
 use crate::facts::{DropReason, Fact};
@@ -107,7 +107,6 @@ impl Peer {
         self.acquainted(restarted, outputs, now);
         // The source is a candidate like any other until it answers a probe.
         self.follow(source, crate::path::Proof::Data, outputs, now);
-        self.probe(outputs, now);
         Ok(())
     }
 
@@ -151,7 +150,6 @@ impl Peer {
             }
             None => {}
         }
-        self.probe(outputs, now);
         Ok(())
     }
 
@@ -213,8 +211,11 @@ impl Peer {
         }
         let needed =
             self.lane.session(now).is_some() || self.view(now).wanted || self.paths.is_poked();
+        let mut earliest = now + PAUSE;
         if needed && self.paths.is_probed() {
-            self.send_probes(outputs, now);
+            if !self.send_probes(outputs, now) {
+                earliest = now + NEXT_TOKEN;
+            }
             self.tell_candidates(outputs, now);
             self.try_mappings(outputs, now);
             self.ask_to_initiate(outputs, now);
@@ -224,7 +225,8 @@ impl Peer {
         let probing = self
             .paths
             .deadline(self.is_busy(now), now)
-            .filter(|_| needed);
+            .filter(|_| needed)
+            .map(|due| due.max(earliest));
         let soon = [outputs.soon, greeting, probing]
             .into_iter()
             .flatten()
@@ -245,21 +247,24 @@ impl Peer {
         }
     }
 
-    fn send_probes(&mut self, outputs: &mut Outputs, now: Moment) {
+    /// Returns whether the budget allowed all that are due.
+    fn send_probes(&mut self, outputs: &mut Outputs, now: Moment) -> bool {
         let busy = self.is_busy(now);
         for _ in 0..MOST_AT_ONCE {
             let due = self.paths.deadline_of_probe(busy, now);
-            if due.is_none_or(|due| due > now)
-                || !outputs.commons.may_probe(&mut self.probing.share, now)
-            {
-                return;
+            if due.is_none_or(|due| due > now) {
+                return true;
+            }
+            if !outputs.commons.may_probe(&mut self.probing.share, now) {
+                return false;
             }
             let transaction = self.probing.next_transaction();
             let Some((to, probe)) = self.paths.probe(busy, transaction, now) else {
-                return;
+                return true;
             };
             self.say(&Message::Probe(probe), to, outputs);
         }
+        true
     }
 
     fn decide(&mut self, outputs: &mut Outputs, now: Moment) {

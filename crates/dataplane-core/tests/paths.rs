@@ -52,6 +52,41 @@ fn nodes_greet_and_every_path_is_proved_within_a_second() {
 }
 
 #[test]
+fn counters_are_told_where_something_but_an_age_has_changed() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.run(secs(60));
+    let plane = &mut wire.nodes[0].plane;
+    assert_eq!(plane.tell_counters(true, wire.now).len(), 1);
+    assert_eq!(plane.tell_counters(true, wire.now + secs(3)), []);
+    assert_eq!(plane.tell_counters(false, wire.now + secs(3)).len(), 1);
+    wire.ping(0, 1);
+    wire.run(secs(1));
+    let plane = &mut wire.nodes[0].plane;
+    assert_eq!(plane.tell_counters(true, wire.now).len(), 1);
+    assert_eq!(plane.tell_counters(true, wire.now), []);
+    // It is called connected no more, though nothing came or went.
+    cut(&mut wire, |_| true);
+    wire.run(secs(120));
+    let told = wire.nodes[0].plane.tell_counters(true, wire.now);
+    assert!(!told[0].connected);
+}
+
+#[test]
+fn a_quiet_plane_wakes_for_probes_and_four_times_a_second() {
+    let mut wire = two_paths();
+    wire.run(secs(60));
+    let mut wakes = 0;
+    let start = wire.now;
+    while wire.now.since(start) < secs(60) {
+        let next = wire.nodes[0].plane.deadline();
+        wakes += usize::from(next <= wire.now + millis(5));
+        wire.run(millis(5));
+    }
+    assert!((230..270).contains(&wakes), "{wakes}");
+}
+
+#[test]
 fn plain_wireguard_is_greeted_and_left_in_peace() {
     let mut wire = two_paths();
     wire.change(1, |desired| desired.interface.probing = false);
@@ -351,6 +386,42 @@ fn swallowed_data_is_noticed_where_everything_goes_out_twice() {
     let (sent, _) = wire.ping_for(0, 1, millis(50), secs(2));
     let answered = wire.nodes[0].replies.len() - before;
     assert!(answered + 3 >= sent, "{answered} of {sent}");
+}
+
+#[test]
+fn a_deaf_path_is_left_though_copies_get_through_by_another() {
+    let mut wire = two_paths();
+    for node in [0, 1] {
+        wire.change(node, |desired| {
+            desired.peers[0].redundancy = Redundancy::Always
+        });
+    }
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.loses = Box::new(|from, to, bytes, _| bytes[0] == 4 && (is_first(from) || is_first(to)));
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(2));
+    assert_eq!(sent, answered);
+    for node in [0, 1] {
+        let there = second(if node == 0 { 2 } else { 1 });
+        assert!(switches(&wire, node).contains(&(there, Cause::Deaf)));
+    }
+}
+
+#[test]
+fn a_standby_that_swallows_copies_is_no_standby() {
+    let mut wire = two_paths();
+    wire.change(0, |desired| {
+        desired.peers[0].redundancy = Redundancy::Always
+    });
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.loses = Box::new(|from, to, bytes, _| bytes[0] == 4 && (is_second(from) || is_second(to)));
+    wire.ping_for(0, 1, millis(50), secs(10));
+    let state = |remote| {
+        let paths = wire.counters(0).paths;
+        let path = paths.into_iter().find(|path| path.remote == remote);
+        path.unwrap().state
+    };
+    assert_eq!(state(outer(2)), State::Live);
+    assert_ne!(state(second(2)), State::Live);
 }
 
 #[test]

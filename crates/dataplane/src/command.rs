@@ -25,13 +25,22 @@ pub enum Command {
     },
     Question {
         id: u64,
-        counters: bool,
+        counters: Counters,
     },
     /// Ask a peer about a size; the answer is a fact.
     Measure(Vec<Measurement>),
     /// Tell what is in force, with duplicates of all descriptors, for a new brain.
     Describe,
     Stop,
+}
+
+/// Whose counters an answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counters {
+    Nobodys,
+    /// Of peers that are not as they were told last, apart from ages.
+    Changed,
+    All,
 }
 
 #[derive(Default)]

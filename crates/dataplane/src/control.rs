@@ -16,7 +16,9 @@ use shore_dataplane_core::desired::{DesiredState, Measurement, SocketId};
 use shore_dataplane_core::facts::Fact;
 use shore_dataplane_core::time::Moment;
 
-use crate::command::{Answer, Command, Description, Descriptors, Receiving, Report, Sending};
+use crate::command::{
+    Answer, Command, Counters, Description, Descriptors, Receiving, Report, Sending,
+};
 use crate::frames::{self, Connection, MOST_DESCRIPTORS};
 use crate::sys::{self, Epoll};
 
@@ -36,6 +38,8 @@ enum FromBrain {
     Question {
         id: u64,
         counters: bool,
+        #[serde(default)]
+        changed: bool,
     },
     Measure {
         questions: Vec<Measurement>,
@@ -231,7 +235,19 @@ impl Control {
             ) => {
                 self.desire(place, serial, seen, &descriptors, state);
             }
-            (FromBrain::Question { id, counters }, _) => {
+            (
+                FromBrain::Question {
+                    id,
+                    counters,
+                    changed,
+                },
+                _,
+            ) => {
+                let counters = match (counters, changed) {
+                    (false, _) => Counters::Nobodys,
+                    (true, true) => Counters::Changed,
+                    (true, false) => Counters::All,
+                };
                 self.commands.send(Command::Question { id, counters })
             }
             (FromBrain::Measure { questions }, _) => {

@@ -23,7 +23,7 @@ use shore_dataplane_core::plane::{Destination, Plane};
 use shore_dataplane_core::time::Moment;
 
 use crate::command::{
-    Answer, Command, Description, Descriptors, Offload, Receiving, Report, Sending,
+    Answer, Command, Counters, Description, Descriptors, Offload, Receiving, Report, Sending,
 };
 use crate::egress::{Egress, Place};
 use crate::moderation::Moderation;
@@ -324,7 +324,13 @@ impl DataThread {
         Ok(())
     }
 
-    fn answer(&self, id: u64, counters: bool) -> Answer {
+    fn answer(&mut self, id: u64, counters: Counters) -> Answer {
+        let now = sys::now();
+        let peers = match counters {
+            Counters::Nobodys => Vec::new(),
+            Counters::Changed => self.plane.tell_counters(true, now),
+            Counters::All => self.plane.tell_counters(false, now),
+        };
         let per_socket =
             |of: fn(&Udp) -> bool| self.sockets.iter().map(|udp| (udp.id, of(udp))).collect();
         Answer {
@@ -338,11 +344,7 @@ impl DataThread {
                 udp_gro: per_socket(Udp::gro),
                 realtime: sys::is_realtime(),
             },
-            peers: if counters {
-                self.plane.counters(sys::now())
-            } else {
-                Vec::new()
-            },
+            peers,
             drops: self.plane.drops().clone(),
         }
     }

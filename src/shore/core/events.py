@@ -90,11 +90,15 @@ class PlaneLost(msgspec.Struct, frozen=True):
 
 
 class PlaneAnswered(msgspec.Struct, frozen=True):
-    """The data thread answered a question; `peers` is None where counters were not asked for."""
+    """The data thread answered a question; `peers` is None where counters were not asked for.
+
+    Those who are not among `peers` are as they were told last, or unknown if `whole`.
+    """
 
     offload: dict[str, object]
     drops: dict[str, int]
     peers: tuple[PeerCounters, ...] | None = None
+    whole: bool = True
 
 
 class QuestionUnanswered(msgspec.Struct, frozen=True):

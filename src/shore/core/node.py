@@ -5,10 +5,11 @@ call again with `Woke`. It does no IO, so a list of (now, event) is a complete r
 
 Life: a configuration comes; sockets are opened, a data plane is started or found, the desired state is
 pushed, the host is brought to its plan. From then on the desired state is derived anew after every event
-and pushed when it differs from the last one; nothing is pushed twice. What the world does is answered by
-raising `renew` of the peers it concerns (a changed link, a sleep, a new plane, a person's wish), by asking
-names again, and by two ladders: of a peer (`peer`) and of the node, which reopens the sockets and then
-replaces the plane only when every peer that was alive lately is silent, or our own losses last.
+and pushed when it differs from the last one; nothing is pushed twice. (`derivation` makes anew only what may
+be another one.) What the world does is answered by raising `renew` of the peers it concerns (a changed link,
+a sleep, a new plane, a person's wish), by asking names again, and by two ladders: of a peer (`peer`) and of
+the node, which reopens the sockets and then replaces the plane only when every peer that was alive lately is
+silent, or our own losses last.
 
 Invariants: an explicit listen port is never moved. A plane is replaced for silence or losses at most once
 in ten minutes. `status` says connected only from counters that are fresh.
@@ -27,6 +28,7 @@ from shore.core.actions import (
     SetMark,
     StartPlane,
 )
+from shore.core.derivation import Derivation, concerned
 from shore.core.events import (
     Attached,
     ClockRead,
@@ -57,14 +59,14 @@ from shore.core.events import (
 from shore.core.keepalive import Keepalive
 from shore.core.mtu import Mtus
 from shore.core.names import Names, names_of
-from shore.core.peer import Footing, PeerRecord
+from shore.core.peer import PeerRecord
 from shore.core.plane import PlaneWatch
-from shore.core.reconcile import fwmark_of, host_plan
+from shore.core.reconcile import fwmark_of
 from shore.core.recovery import NodeLadder, Rung
 from shore.core.stamps import Stamps
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, TunnelConfig
-from shore.model.desired import DesiredState, Interface, StunQuery
+from shore.model.desired import DesiredState
 from shore.model.facts import (
     Acquainted,
     Candidates,
@@ -97,11 +99,13 @@ class Node:
         self.stamps = Stamps()
         self.keepalive = Keepalive()
         self.answer: PlaneAnswered | None = None
-        self.counters: tuple[PeerCounters, ...] = ()
+        # As each was told last; ages are as of then.
+        self.counters: dict[bytes, PeerCounters] = {}
         self.counters_at = float("-inf")
         self._names = Names()
         self.underlay = Underlay()
         self.mtus = Mtus(self.peers, self.underlay)
+        self._derivation = Derivation(self.peers, self.underlay, self._names, self.keepalive, self.mtus)
         self._pushed: DesiredState | None = None
         self.plan: HostPlan | None = None
         self._planned: HostPlan | None = None
@@ -112,9 +116,9 @@ class Node:
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event; return what is to be done, in order."""
         self._actions = []
+        self._derivation.concern(concerned(event))
         self._take(event, now)
-        wanted = {key for key, peer in self.peers.items() if peer.acquainted and peer.is_wanted}
-        self._actions += self.keepalive.follow(event, self.underlay, wanted, now)
+        self._actions += self.keepalive.follow(event, self.underlay, self.counters, self._is_wanted, now)
         if self.config is not None:
             self._settle(now)
         return self._actions
@@ -134,23 +138,11 @@ class Node:
         """The desired state as it follows from everything known; None before there are sockets."""
         if self.config is None or not self.underlay.sockets.unbound:
             return None
-        queries = self.underlay.queries(self.config, self._names.addresses)
-        footing = self._footing(self.config, queries)
-        extras = [peer.extra for peer in self.peers.values() if peer.extra is not None]
-        return DesiredState(
-            interface=Interface(
-                self.config.private_key,
-                self.mtus.assumed(self.config),
-                self.config.offload,
-                self.config.probing,
-            ),
-            sockets=(*self.underlay.sockets.all(), *extras, *self.keepalive.sockets()),
-            peers=tuple(
-                peer.desired(footing) for peer in self.peers.values() if self.config.private_key is not None
-            ),
-            stun=queries,
-            filter=self.config.filter,
-        )
+        return self._derivation.desired(self.config, self.counters)
+
+    def forget_derived(self) -> None:
+        """Derive everything anew next time, from what is known; it is the same."""
+        self._derivation.concern(None)
 
     def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
         match event:
@@ -201,22 +193,21 @@ class Node:
                     self._announce(f"{event.host} does not resolve", event.reason)
             case RenewAsked():
                 self._renew(event.public_key, "asked for")
-            case PeerCalled() if event.public_key in self.peers:
-                self.peers[event.public_key].called(event.candidates)
-            case PokeAsked() if event.public_key in self.peers:
-                self.peers[event.public_key].poke += 1
+            case PeerCalled() | PokeAsked() if event.public_key in self.peers:
+                self.peers[event.public_key].poked(event)
             case DeviceMtuChanged():
                 self.mtus.device_changed(self.config, event.mtu)
             case DeviceGone():
                 self._do(GoDown(f"{event.what} was deleted"))
             case Woke():
+                self._derivation.concern(self.mtus.due(now))
                 self._actions += self.mtus.wake(now)
 
     # Configuration, sockets and the plane.
 
     def _configure(self, config: TunnelConfig, now: float) -> None:
         previous, self.config = self.config, config
-        self.plan = host_plan(config, {}) if config.host_managed else None
+        self.plan = self._derivation.plan(config)
         wanted = {peer.public_key: peer for peer in config.peers}
         for key in self.peers.keys() - wanted.keys():
             self._forget(self.peers.pop(key))
@@ -243,6 +234,7 @@ class Node:
         return record
 
     def _forget(self, peer: PeerRecord) -> None:
+        self.counters.pop(peer.config.public_key, None)
         if peer.extra is not None:
             self._do(CloseSocket(peer.extra.id))
 
@@ -304,7 +296,9 @@ class Node:
         self.plane.answered()
         self.answer = event
         if event.peers is not None:
-            self.counters, self.counters_at = event.peers, now
+            fresh = {entry.public_key: entry for entry in event.peers}
+            self.counters = fresh if event.whole else self.counters | fresh
+            self.counters_at = now
             self._judge(event.peers, now)
 
     def _judge(self, counters: tuple[PeerCounters, ...], now: float) -> None:
@@ -312,9 +306,12 @@ class Node:
         for entry in counters:
             peer = self.peers.get(entry.public_key)
             if peer is not None:
+                before = peer.standing()
                 uplinks, sockets = self.underlay.uplinks(entry), self.underlay.sockets
                 self._actions += peer.counted(entry, metered, uplinks, sockets, now)
                 self._actions += self.mtus.counted(entry, now)
+                if peer.standing() != before:
+                    self._derivation.concern((entry.public_key,))
 
     def _learn(self, fact: Fact, now: float) -> None:
         peer = self.peers.get(getattr(fact, "public_key", None) or b"")
@@ -333,8 +330,11 @@ class Node:
                 peer.told = fact.candidates
             case Mapped():
                 self.underlay.seen(fact)
-            case Measured():
+            case Measured() if peer is not None:
+                before = peer.standing()
                 self._actions += self.mtus.measured(fact, now)
+                if peer.standing() != before:
+                    self._derivation.concern((fact.public_key,))
             case Unanswered() if peer is not None:
                 self._climb(peer, fact, now)
             case Losing():
@@ -379,23 +379,18 @@ class Node:
         if self.underlay.sockets.uplink_of(fact.socket) is None and not self.keepalive.owns(fact.socket):
             self._rebind(f"a socket failed (errno {fact.errno})", now)
 
-    def _footing(self, config: TunnelConfig, queries: tuple[StunQuery, ...]) -> Footing:
-        return Footing(
-            self.underlay.sockets,
-            self._names.addresses,
-            self.keepalive,
-            self.underlay.candidates(self.counters, queries),
-            self.underlay.metered(config),
-            self.mtus.cap(config),
-        )
-
     def _measure(self, peer: PeerRecord, now: float) -> None:
-        place = None if self.config is None else peer.place(self._footing(self.config, ()))
-        if self.config is not None and place is not None:
-            self._actions += self.mtus.known(self.config, peer, place, now)
+        if (config := self.config) is None:
+            return
+        if (place := peer.place(self._derivation.footing(config, self.counters, ()))) is not None:
+            self._actions += self.mtus.known(config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
-        if not self.underlay.moved(links):
+        moved = self.underlay.moved(links)
+        for entry in self.counters.values():
+            # Devices may carry more now, or less.
+            self._actions += self.mtus.counted(entry, now)
+        if not moved:
             return
         self._names.forget_waits(now)
         if self._planned is not None and self._planned.full_tunnel is not None:
@@ -437,11 +432,16 @@ class Node:
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
             self._pushed = desired
             self._do(Push(desired, self._seen))
-        if self.config is not None and self.config.host_managed:
-            self.plan = host_plan(self.config, self.mtus.routes())
+        if self.config is not None:
+            self.plan = self._derivation.plan(self.config)
         if self.plan is not None and self.plan != self._planned:
             self._planned = self.plan
             self._do(ApplyHost(self.plan))
+
+    def _is_wanted(self, public_key: bytes) -> bool:
+        """Whether it is a Shore peer that somebody needs."""
+        peer = self.peers.get(public_key)
+        return peer is not None and peer.acquainted and peer.is_wanted
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from shore.core import timers
 from shore.core.actions import Action, Announce
-from shore.core.candidates import Place, endpoint, family_of, is_told, places
+from shore.core.candidates import Place, endpoint, family_of, few_ports, is_told, places
 from shore.core.changes import has_left, preferred, switched
+from shore.core.events import PeerCalled, PokeAsked
 from shore.core.keepalive import Keepalive
 from shore.core.names import names_of
 from shore.core.score import PathJudge
@@ -136,6 +137,15 @@ class PeerRecord:
             poke=self.poke,
         )
 
+    def inner_mtu(self) -> int | None:
+        """The longest packet that the path in use carries, where that is known."""
+        return None if self.primary is None else self.sizes.inner_mtu(self.primary)
+
+    def standing(self) -> object:
+        """All of it that counters can change and its part of the desired state depends on, to compare."""
+        known = (self.acquainted, self.answers_probes, self.roamed, [*self.spoken])
+        return (*known, self.primary, self.sizes.proved())
+
     def place(self, footing: Footing) -> Place | None:
         """Where its packets go now, as far as we know."""
         if self.roamed is not None:
@@ -155,14 +165,15 @@ class PeerRecord:
         self.roamed = self.primary = place
         self.learned(place)
 
-    def called(self, candidates: tuple[Candidate, ...]) -> None:
-        """It wants to be probed there; nothing is proved by that."""
-        self.told = candidates
+    def poked(self, event: PeerCalled | PokeAsked) -> None:
+        """A person, or the peer itself, wants it probed; nothing is proved by that."""
+        if isinstance(event, PeerCalled):
+            self.told = event.candidates
         self.poke += 1
 
     def learned(self, place: Place) -> None:
         """It spoke from there."""
-        self.spoken = [place, *(known for known in self.spoken if known != place)][:MOST_SPOKEN]
+        self.spoken = [*few_ports([place, *self.spoken])][:MOST_SPOKEN]
 
     def counted(
         self,
@@ -242,7 +253,7 @@ class PeerRecord:
                 for socket in sockets.of_family(family_of(remote))
             ]
             here = last or first[:1]
-            found = places(sockets, [*here, *self.spoken], [*remotes, *told], open_ids)
+            found = places(sockets, [*here, *self.spoken], remotes, told, open_ids)
         else:
             unbound = sockets.unbound
             found = tuple(roamed) + tuple(

@@ -28,7 +28,6 @@ def tunnel_status(
     config = node.config
     if config is None:
         raise ValueError("status of a node without configuration")
-    counters = {entry.public_key: entry for entry in node.counters}
     state: TunnelState = "up" if node.plane.pid is not None else "degraded"
     return TunnelStatus(
         name=config.name,
@@ -43,7 +42,7 @@ def tunnel_status(
         offload=node.answer.offload if node.answer else {},
         drops=node.answer.drops if node.answer else {},
         notes=notes,
-        peers=tuple(_peer(node, key, counters.get(key), now, local_of) for key in node.peers),
+        peers=tuple(_peer(node, key, node.counters.get(key), now, local_of) for key in node.peers),
         clock_behind_s=node.stamps.behind_s(now) or None,
     )
 

@@ -145,8 +145,8 @@ Fact = (
 class PathCounters(msgspec.Struct, frozen=True):
     """One path's numbers; losses are shares from 0 to 1, None until known.
 
-    `data_sent` and `data_arrived` are data messages since the path was last taken or shared with copies,
-    and what the peer counted of them, `large_*` those of more than 1200 bytes; `observed` is what we look
+    `data_sent` and `data_arrived` are data messages since the path was last taken, copies included, and
+    what the peer counted of them, `large_*` those of more than 1200 bytes; `observed` is what we look
     like from there. `hold_s` is how long a held path must still answer. `poke` is the newest that a probe
     left for, `poke_rtt_ms` None while it is unanswered.
     """

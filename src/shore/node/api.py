@@ -75,7 +75,7 @@ class Api:
     async def _answer(self, request: api.Request) -> api.Reply:
         match request:
             case api.AskStatus():
-                await ask(self._brain, counters=True)
+                await ask(self._brain, "all")
                 status = self._brain.status()
                 return api.Failed("not configured yet") if status is None else api.StatusReply(status)
             case api.AskReload():

@@ -177,6 +177,7 @@ class Brain:
         """Go on where another brain stopped: with its data plane if that lives, else with a new one."""
         self._port, self._confirm_by, self._phase = running.listen_port, running.confirm_by, running.phase
         self.stamping.use(running.config)
+        self._journal.prune(running.config)
         self.plane = await self._attach()
         held = self.plane.state.state if self.plane is not None and self.plane.state is not None else None
         if self.plane is None or held is None or "tun" not in self.plane.descriptors:
@@ -276,6 +277,7 @@ class Brain:
 
     async def _configured(self, event: events.Configured) -> None:
         """Tell a configuration and wait until it is in force. Raises NotConfigured."""
+        self._journal.prune(event.config)
         self._failure = None
         self._in_force.clear()
         self.stamping.use(event.config)
