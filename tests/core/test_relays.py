@@ -238,7 +238,7 @@ def test_a_link_that_the_plane_has_lost_unheard_is_dialled_again() -> None:
     table = Table(A)
     table.up(5, "a")
     down = LinkCounters(5, "down", 1.0, None, 0, 0, 0)
-    assert table.tell(PlaneAnswered({}, {}, None, (down,))) == [CloseLink(5), dial(A)]
+    assert table.tell(PlaneAnswered({}, {}, None, links=(down,))) == [CloseLink(5), dial(A)]
 
 
 def test_home_is_the_relay_that_answers_fastest_by_a_margin() -> None:
@@ -271,7 +271,7 @@ def test_status_names_links_and_words_name_relays() -> None:
     table.tell(PlaneAnswered({}, {}, None, links=(LinkCounters(5, "up", 3.0, 12.5, 0, 0, 0),)))
     status = tunnel_status(table.node, table.now, brain_pid=1, public_key=None, notes=())
     link = status.links[0]
-    assert (link.kind, link.address, link.state, link.rtt_ms) == ("relay", "a", "up", 12.5)
+    assert (link.kind, link.address, link.state, link.rtt_ms) == ("relay", A.addresses[0], "up", 12.5)
     assert table.node.underlay.sockets.words((5, PLACE)) == "relay a"
 
 

@@ -156,7 +156,7 @@ def concerned(event: Event) -> Iterable[bytes] | None:
             return ()
         case events.FactTold():
             return _concerned_by(event.fact)
-        case events.RenewAsked() | events.PokeAsked():
+        case events.RenewAsked() | events.PokeAsked() | events.PeerCalled():
             return (event.public_key,)
         case _:
             return None

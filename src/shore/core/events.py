@@ -3,7 +3,7 @@
 import msgspec
 
 from shore.model.config import TunnelConfig
-from shore.model.desired import DesiredState, Socket
+from shore.model.desired import Candidate, DesiredState, Socket
 from shore.model.facts import Fact, LinkCounters, PeerCounters
 from shore.model.links import Exit, Lifetime, Link, Way
 
@@ -174,6 +174,13 @@ class RenewAsked(msgspec.Struct, frozen=True):
     public_key: bytes
 
 
+class PeerCalled(msgspec.Struct, frozen=True):
+    """A peer says through the server where it may be probed now."""
+
+    public_key: bytes
+    candidates: tuple[Candidate, ...]
+
+
 class PokeAsked(msgspec.Struct, frozen=True):
     """A person wants every path to a peer probed now."""
 
@@ -221,6 +228,7 @@ Event = (
     | NameResolved
     | NameFailed
     | RenewAsked
+    | PeerCalled
     | PokeAsked
     | DeviceMtuChanged
     | DeviceGone

@@ -15,6 +15,7 @@ Invariants: an explicit listen port is never moved. A plane is replaced for sile
 in ten minutes. `status` says connected only from counters that are fresh.
 """
 
+from shore.core import events as on
 from shore.core.actions import (
     Action,
     Announce,
@@ -29,32 +30,6 @@ from shore.core.actions import (
     StartPlane,
 )
 from shore.core.derivation import Derivation, concerned
-from shore.core.events import (
-    Attached,
-    ClockRead,
-    Configured,
-    DeviceGone,
-    DeviceMtuChanged,
-    Event,
-    ExtraSocketOpened,
-    FactTold,
-    LinksChanged,
-    NameFailed,
-    NameResolved,
-    PlaneAnswered,
-    PlaneLost,
-    PlaneStarted,
-    PokeAsked,
-    QuestionUnanswered,
-    RenewAsked,
-    Resumed,
-    SocketsFailed,
-    SocketsOpened,
-    StampRemembered,
-    UplinkSocketFailed,
-    UplinkSocketOpened,
-    Woke,
-)
 from shore.core.keepalive import Keepalive
 from shore.core.mtu import Mtus
 from shore.core.names import Names, names_of
@@ -98,7 +73,7 @@ class Node:
         self.plane = PlaneWatch()
         self.stamps = Stamps()
         self.keepalive = Keepalive()
-        self.answer: PlaneAnswered | None = None
+        self.answer: on.PlaneAnswered | None = None
         # As each was told last; ages are as of then.
         self.counters: dict[bytes, PeerCounters] = {}
         self.counters_at = float("-inf")
@@ -116,7 +91,7 @@ class Node:
         self._ladder = NodeLadder()
         self._actions: list[Action] = []
 
-    def handle(self, event: Event, now: float) -> list[Action]:
+    def handle(self, event: on.Event, now: float) -> list[Action]:
         """Take one event; return what is to be done, in order."""
         self._actions = []
         self._derivation.concern(concerned(event))
@@ -133,7 +108,7 @@ class Node:
         return self.underlay.port
 
     def deadline(self) -> float | None:
-        """When to call again with Woke; None if there is nothing to wait for."""
+        """When to call again with on.Woke; None if there is nothing to wait for."""
         timed = (self._names, self.plane, self.mtus, self.keepalive, self.relays)
         waits = [each.deadline() for each in timed]
         return min((wait for wait in waits if wait is not None), default=None)
@@ -148,62 +123,62 @@ class Node:
         """Derive everything anew next time, from what is known; it is the same."""
         self._derivation.concern(None)
 
-    def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
+    def _take(self, event: on.Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
         match event:
-            case Configured():
+            case on.Configured():
                 self._configure(event.config, now)
-            case Attached():
+            case on.Attached():
                 self._attach(event, now)
-            case SocketsOpened():
+            case on.SocketsOpened():
                 self._adopt_sockets(event)
-            case ExtraSocketOpened():
+            case on.ExtraSocketOpened():
                 self._adopt_extra(event)
-            case UplinkSocketOpened():
+            case on.UplinkSocketOpened():
                 if not self.underlay.sockets.opened(event.way, event.socket):
                     self._do(CloseSocket(event.socket.id))
-            case UplinkSocketFailed():
+            case on.UplinkSocketFailed():
                 self.underlay.sockets.failed(event.way)
                 self._announce(f"no socket on {event.way[0]}", event.reason)
-            case SocketsFailed():
+            case on.SocketsFailed():
                 self.underlay.opening = False
                 self._announce("sockets not opened", event.reason)
-            case PlaneStarted():
+            case on.PlaneStarted():
                 self._plane_started(event, now)
-            case PlaneLost():
+            case on.PlaneLost():
                 self._plane_lost(event.reason, now)
-            case PlaneAnswered():
+            case on.PlaneAnswered():
                 self._answered(event, now)
-            case QuestionUnanswered():
+            case on.QuestionUnanswered():
                 if self.plane.unanswered(event.lag_s):
                     self._replace_plane("it stopped answering")
-            case FactTold():
+            case on.FactTold():
                 self._seen = max(self._seen, event.serial)
                 self._learn(event.fact, now)
-            case LinksChanged():
+            case on.LinksChanged():
                 self._links_changed(event.links, now)
-            case Resumed():
+            case on.Resumed():
                 self._names.forget_waits(now)
                 self._renew_all(f"the machine slept for {event.slept_s:.0f} s")
-            case ClockRead():
+            case on.ClockRead():
                 self._actions += self.stamps.clock_read(event.wall, now)
                 if self.plane.pid is not None and self.stamps.outlived(now):
                     self._replace_plane("the clock was set, and it stamps handshakes by the old one")
-            case StampRemembered():
+            case on.StampRemembered():
                 self.stamps.remember(event.stamp)
-            case NameResolved():
+            case on.NameResolved():
                 self._resolved(event, now)
-            case NameFailed():
+            case on.NameFailed():
                 if self._names.failed(event.host, now):
                     self._announce(f"{event.host} does not resolve", event.reason)
-            case RenewAsked():
+            case on.RenewAsked():
                 self._renew(event.public_key, "asked for")
-            case PokeAsked() if event.public_key in self.peers:
-                self.peers[event.public_key].poke += 1
-            case DeviceMtuChanged():
+            case on.PeerCalled() | on.PokeAsked() if event.public_key in self.peers:
+                self.peers[event.public_key].poked(event)
+            case on.DeviceMtuChanged():
                 self.mtus.device_changed(self.config, event.mtu)
-            case DeviceGone():
+            case on.DeviceGone():
                 self._do(GoDown(f"{event.what} was deleted"))
-            case Woke():
+            case on.Woke():
                 self._derivation.concern(self.mtus.due(now))
                 self._actions += self.mtus.wake(now)
 
@@ -238,7 +213,7 @@ class Node:
         if peer.extra is not None:
             self._do(CloseSocket(peer.extra.id))
 
-    def _attach(self, event: Attached, now: float) -> None:
+    def _attach(self, event: on.Attached, now: float) -> None:
         self.underlay.sockets.adopt(event.state.sockets)
         self.underlay.port = event.listen_port
         self.plane.started(event.pid)
@@ -252,7 +227,7 @@ class Node:
             if peer is not None:
                 peer.attached(held, open_ids, now)
 
-    def _adopt_sockets(self, event: SocketsOpened) -> None:
+    def _adopt_sockets(self, event: on.SocketsOpened) -> None:
         closing, heirs = self.underlay.opened(event)
         for peer in self.peers.values():
             if peer.roamed is not None and peer.roamed[0] in heirs:
@@ -260,7 +235,7 @@ class Node:
                 peer.roamed = (heir, peer.roamed[1]) if heir else None
         self._actions += closing
 
-    def _adopt_extra(self, event: ExtraSocketOpened) -> None:
+    def _adopt_extra(self, event: on.ExtraSocketOpened) -> None:
         peer = self.peers.get(event.public_key)
         if peer is None or peer.extra is not None:
             self._do(CloseSocket(event.socket.id))
@@ -273,7 +248,7 @@ class Node:
             self._ladder.opened(now)
         self._actions += opening
 
-    def _plane_started(self, event: PlaneStarted, now: float) -> None:
+    def _plane_started(self, event: on.PlaneStarted, now: float) -> None:
         self.plane.started(event.pid)
         self.stamps.plane_started(now)
         self._pushed, self._seen = None, 0
@@ -293,7 +268,7 @@ class Node:
 
     # What the plane and the world tell.
 
-    def _answered(self, event: PlaneAnswered, now: float) -> None:
+    def _answered(self, event: on.PlaneAnswered, now: float) -> None:
         self.plane.answered()
         self.answer = event
         if event.peers is not None:
@@ -379,11 +354,11 @@ class Node:
             self._rebind(f"a socket failed (errno {fact.errno})", now)
 
     def _measure(self, peer: PeerRecord, now: float) -> None:
-        if self.config is None:
+        if (config := self.config) is None:
             return
-        place = peer.place(self._derivation.footing(self.config, self.counters, ()))
+        place = peer.place(self._derivation.footing(config, self.counters, ()))
         if place is not None and not is_place(place[1]):
-            self._actions += self.mtus.known(self.config, peer, place, now)
+            self._actions += self.mtus.known(config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
         moved = self.underlay.moved(links)
@@ -401,7 +376,7 @@ class Node:
             self._renew_all("the underlay changed")
             self._actions += self.mtus.disturbed(now)
 
-    def _resolved(self, event: NameResolved, now: float) -> None:
+    def _resolved(self, event: on.NameResolved, now: float) -> None:
         if not self._names.resolved(event.host, event.addresses, now):
             return
         for key, peer in self.peers.items():

@@ -16,6 +16,7 @@ from shore.core import timers
 from shore.core.actions import Action, Announce
 from shore.core.candidates import Place, endpoint, family_of, few_ports, is_told, places
 from shore.core.changes import has_left, preferred, switched
+from shore.core.events import PeerCalled, PokeAsked
 from shore.core.keepalive import Keepalive
 from shore.core.names import names_of
 from shore.core.relays import is_place
@@ -90,6 +91,8 @@ class PeerRecord:
             )
         if self.config.endpoints:
             return OWN_KEEPALIVE, "Shore's own: the peer has an Endpoint and no PersistentKeepalive"
+        if self.config.candidates:
+            return OWN_KEEPALIVE, "Shore's own: the peer is of a mesh"
         return 0, "none: the peer has no Endpoint"
 
     def quiet_s(self, keepalive: Keepalive, place: Place) -> tuple[int, str]:
@@ -101,7 +104,7 @@ class PeerRecord:
     @property
     def is_wanted(self) -> bool:
         """Whether its session is kept alive without traffic."""
-        return bool(self.config.endpoints) or self.keepalive()[0] > 0
+        return bool(self.config.endpoints or self.config.candidates) or self.keepalive()[0] > 0
 
     def names(self) -> set[str]:
         """Names that must be resolved for it."""
@@ -110,7 +113,10 @@ class PeerRecord:
     def reconfigure(self, config: PeerConfig) -> None:
         """Take another configuration; another endpoint is gone to at once."""
         moved = config.endpoints != self.config.endpoints
+        elsewhere = config.candidates != self.config.candidates and self.silent_s > 0
         self.config = config
+        if elsewhere:
+            self.renew += 1
         if moved and config.endpoints:
             self.roamed = None
             self.spoken = []
@@ -162,6 +168,12 @@ class PeerRecord:
         """The primary path is this one now."""
         self.roamed = self.primary = place
         self.learned(place)
+
+    def poked(self, event: PeerCalled | PokeAsked) -> None:
+        """A person, or the peer itself, wants it probed; nothing is proved by that."""
+        if isinstance(event, PeerCalled):
+            self.told = event.candidates
+        self.poke += 1
 
     def learned(self, place: Place) -> None:
         """It spoke from there."""
@@ -236,9 +248,10 @@ class PeerRecord:
         by_relay = self.roamed is not None and is_place(self.roamed[1])
         last = [] if self.roamed is None or by_relay else [self.roamed]
         roamed = [place for place in last if place[0] in open_ids]
+        ourselves = {candidate.endpoint for candidate in footing.own}
+        listed = [one.endpoint for one in self.config.candidates if is_told(one, ourselves)]
         if self.acquainted:
-            ourselves = {candidate.endpoint for candidate in footing.own}
-            told = [candidate.endpoint for candidate in self.told if is_told(candidate, ourselves)]
+            told = [one.endpoint for one in self.told if is_told(one, ourselves)] + listed
             # Until a reflex has moved it, its packets go where the file says first.
             first = [
                 (socket.id, remote)
@@ -251,7 +264,9 @@ class PeerRecord:
         else:
             unbound = sockets.unbound
             found = tuple(roamed) + tuple(
-                (unbound[family_of(remote)].id, remote) for remote in remotes if family_of(remote) in unbound
+                (unbound[family_of(remote)].id, remote)
+                for remote in (*remotes, *listed)
+                if family_of(remote) in unbound
             )
         if self.extra is not None:
             known = [*remotes, *(remote for _, remote in roamed)]

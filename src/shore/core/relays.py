@@ -108,6 +108,12 @@ class Relays:
         remote = place_of(peer.public_key) if peer.relays else ""
         return [(number, remote) for relay in peer.relays for number in self._up(relay)]
 
+    def address(self, number: int) -> str:
+        """Where the relay of a link is; its id where it is not known any more."""
+        relay = self.links[number].wish.relay
+        known = self._known.get(relay)
+        return known.addresses[0] if known is not None and known.addresses else relay
+
     def names(self) -> dict[int, str]:
         """Relays by link."""
         return {number: link.wish.relay for number, link in self.links.items()}

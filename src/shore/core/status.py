@@ -35,7 +35,6 @@ def tunnel_status(
     config = node.config
     if config is None:
         raise ValueError("status of a node without configuration")
-    names = node.relays.names()
     state: TunnelState = "up" if node.plane.pid is not None else "degraded"
     return TunnelStatus(
         name=config.name,
@@ -53,9 +52,9 @@ def tunnel_status(
         peers=tuple(_peer(node, key, node.counters.get(key), now, local_of) for key in node.peers),
         clock_behind_s=node.stamps.behind_s(now) or None,
         links=tuple(
-            LinkStatus("relay", names[entry.id], entry.state, entry.rtt_ms, entry.since_s)
+            LinkStatus("relay", node.relays.address(entry.id), entry.state, entry.rtt_ms, entry.since_s)
             for entry in (node.answer.links if node.answer else ())
-            if entry.id in names
+            if entry.id in node.relays.links
         ),
     )
 
@@ -87,8 +86,16 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, loc
         switches=counters.switches if counters else 0,
         paths=tuple(_path(node, record, path, now, local_of) for path in paths),
         primary_since_s=counters.primary_age_s if counters and counters.endpoint else None,
+        addresses=_addresses(node, record),
         lanes=tuple(LaneStatus(lane.id, lane.session_age_s, lane.messages) for lane in lanes),
     )
+
+
+def _addresses(node: Node, record: PeerRecord) -> tuple[str, ...]:
+    if node.config is None or node.config.mesh is None:
+        return ()
+    parted = (prefix.partition("/") for prefix in record.config.allowed_ips)
+    return tuple(address for address, _, length in parted if length == ("128" if ":" in address else "32"))
 
 
 def _keepalive(node: Node, record: PeerRecord, counters: PeerCounters | None) -> tuple[int, str]:

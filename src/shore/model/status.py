@@ -42,6 +42,16 @@ class PathStatus(msgspec.Struct, frozen=True):
     usual_rtt_ms: float | None = None
 
 
+class LinkStatus(msgspec.Struct, frozen=True):
+    """A long-lived stream to the coordination server or to a relay; `since_s`: for how long it is so."""
+
+    kind: Literal["server", "relay"]
+    address: str
+    state: LinkState
+    rtt_ms: float | None
+    since_s: float
+
+
 class LaneStatus(msgspec.Struct, frozen=True):
     """One lane that packets can take: its session's age in seconds, and the messages sent on it."""
 
@@ -53,7 +63,8 @@ class LaneStatus(msgspec.Struct, frozen=True):
 class PeerStatus(msgspec.Struct, frozen=True):
     """One peer. Ages in seconds, None if never; `connected` as DESIGN.md §4 defines it.
 
-    `primary_since_s`: for how long its packets have taken the path that they take.
+    `primary_since_s`: for how long its packets have taken the path that they take. `addresses` are those by
+    which a mesh knows it; a peer of a file has none.
     """
 
     public_key: str
@@ -76,17 +87,8 @@ class PeerStatus(msgspec.Struct, frozen=True):
     switches: int = 0
     paths: tuple[PathStatus, ...] = ()
     primary_since_s: float | None = None
+    addresses: tuple[str, ...] = ()
     lanes: tuple[LaneStatus, ...] = ()
-
-
-class LinkStatus(msgspec.Struct, frozen=True):
-    """A long-lived stream to a relay."""
-
-    kind: Literal["relay"]
-    address: str
-    state: LinkState
-    rtt_ms: float | None
-    since_s: float
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from shore import _native
 from shore.core import actions as do
 from shore.core import events
@@ -32,7 +34,7 @@ from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
 from shore.model.config import TunnelConfig
 from shore.model.facts import Fact
-from shore.model.status import TunnelStatus
+from shore.model.status import LinkStatus, TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
 from shore.node.openings import Openings
@@ -71,6 +73,8 @@ class Brain:
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
+        # What is linked for this tunnel, as those know who hold the links.
+        self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
         self._inbox: list[events.Event] = []
         self._draining = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -252,18 +256,19 @@ class Brain:
 
     def status(self) -> TunnelStatus | None:
         """The tunnel's status; None before it is configured."""
-        config = self.node.config
-        if config is None:
+        if (config := self.node.config) is None:
             return None
         own = _native.public_key(config.private_key) if config.private_key else None
-        return tunnel_status(
+        now = self._loop.time()
+        status = tunnel_status(
             self.node,
-            self._loop.time(),
+            now,
             brain_pid=os.getpid(),
             public_key=own,
             notes=self.notes(),
             local_of=lambda number, remote: local_of(self._openings.sockets.get(number), remote),
         )
+        return msgspec.structs.replace(status, links=(*status.links, *self.links(now)))
 
     def notes(self) -> tuple[str, ...]:
         """What people should know about this tunnel."""

@@ -92,6 +92,9 @@ class Uapi:
     async def _set(self, body: str) -> str:
         config = self._brain.node.config
         assert config is not None
+        if config.mesh is not None:
+            # Its peers are the network's to say.
+            return uapi.answer_set(errno.EPERM)
         try:
             changed = uapi.apply_set(config, body)
             if changed.private_key is not None:
