@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.figure import Figure, most
+from bench.figure import Figure, long_time, most
 from bench.machine import cpu_seconds, pss_mb
 from shore import _native
 from shore.lab.ends import ShoreEnd, Side
@@ -18,7 +18,6 @@ PEERS = 100
 PATHS = 3
 FIRST_PORT = 20000
 SETTLE_S = 60
-IDLE_S = 600
 
 
 def many_peers(rounds: int, _seconds: int) -> list[Figure]:
@@ -27,7 +26,7 @@ def many_peers(rounds: int, _seconds: int) -> list[Figure]:
         time.sleep(SETTLE_S)
         pids = node.pids()
         began, before = time.monotonic(), cpu_seconds(pids)
-        time.sleep(IDLE_S if rounds > 1 else 120)
+        time.sleep(long_time(rounds))
         share = (cpu_seconds(pids) - before) / (time.monotonic() - began)
         peers = node.status().peers
         live = sum(len([path for path in peer.paths if path.state == "live"]) >= PATHS for peer in peers)
@@ -52,7 +51,9 @@ def crowd() -> Iterator[tuple[ShoreEnd, int]]:
         keys = [os.urandom(32) for _ in range(PEERS)]
         node = ShoreEnd(lab["a"], _node(own, keys))
         peers = [
-            ShoreEnd(lab["b"], _peer(number, key, own), name=f"p{number}") for number, key in enumerate(keys)
+            # They share a host, and all of them have a route to the node.
+            ShoreEnd(lab["b"], _peer(number, key, own), extra="Table = off\n", name=f"p{number}")
+            for number, key in enumerate(keys)
         ]
         try:
             with ThreadPoolExecutor(4) as pool:
@@ -92,4 +93,4 @@ def _peer(number: int, key: bytes, own: bytes) -> Side:
 
 
 def _inner(number: int) -> str:
-    return f"10.8.1.{number}"
+    return f"10.{100 + number}.0.1"

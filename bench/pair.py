@@ -2,16 +2,17 @@
 
 import contextlib
 import json
-import subprocess
-import time
 from collections.abc import Iterator
 
 import msgspec
 
-from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
-from shore.lab.net import Host, Net, until
+from bench.machine import cpu_seconds
+from shore.lab.bulk import iperf_server
+from shore.lab.ends import PORT, end_of, sides
+from shore.lab.net import Net, until
 
-SHORE = "shore"
+# wireguard-go as its authors have it now.
+CURRENT = "wireguard"
 A, B = "10.8.0.1", "10.8.0.2"
 
 
@@ -21,12 +22,7 @@ class Pair:
     def __init__(self, net: Net, make: str, extra: str = "") -> None:
         ours, theirs = sides(f"{net.address_of_b}:{PORT}")
         self.net = net
-        self.a: ShoreEnd | StockEnd
-        self.b: ShoreEnd | StockEnd
-        if make == SHORE:
-            self.a, self.b = ShoreEnd(net.a, ours, extra=extra), ShoreEnd(net.b, theirs, extra=extra)
-        else:
-            self.a, self.b = StockEnd(net.a, ours, make), StockEnd(net.b, theirs, make)
+        self.a, self.b = end_of(make, net.a, ours, extra), end_of(make, net.b, theirs, extra)
 
     def pids(self) -> list[int]:
         """Every process of both ends."""
@@ -57,34 +53,25 @@ class Load(msgspec.Struct, frozen=True):
     retransmits: int = 0
 
 
-@contextlib.contextmanager
-def iperf_server(host: Host, address: str = B) -> Iterator[None]:
-    """An iperf3 server in a host, for one run."""
-    server = subprocess.Popen(
-        host.inside("iperf3", "-s", "-1", "-B", address),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(0.3)
-    try:
-        yield
-    finally:
-        server.kill()
-        server.wait()
-
-
 def tcp(net: Net, seconds: int) -> Load:
     """One TCP stream from a to b with cubic."""
-    with iperf_server(net.b):
+    with iperf_server(net.b, B):
         words = ["iperf3", "-c", B, "-C", "cubic", "-t", str(seconds), "-J"]
         end = json.loads(net.a.run(*words))["end"]
     received = end["sum_received"]
     return Load(received["bits_per_second"], received["bytes"], 0.0, end["sum_sent"]["retransmits"])
 
 
+def priced(made: Pair, seconds: int) -> tuple[Load, float]:
+    """The same between the ends of a pair, with the CPU seconds of all its processes for each GB."""
+    before = cpu_seconds(made.pids())
+    load = tcp(made.net, seconds)
+    return load, (cpu_seconds(made.pids()) - before) / (load.bytes / 1e9)
+
+
 def udp(net: Net, seconds: int, rate: str) -> Load:
     """Datagrams of 1,200 bytes from a to b at a rate (`1G`; `0` is unlimited)."""
-    with iperf_server(net.b):
+    with iperf_server(net.b, B):
         words = ["iperf3", "-c", B, "-u", "-b", rate, "-l", "1200", "-t", str(seconds), "-J"]
         end = json.loads(net.a.run(*words))["end"]
     total = end["sum"]

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from shore import _native
 from shore.core import actions as do
 from shore.core import events
@@ -24,17 +26,17 @@ from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
 from shore.io.history import History
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
-from shore.io.resolver import NotResolved, resolve, resolve_marked
+from shore.io.resolver import NotResolved
 from shore.io.runtime import Phase, Running, Runtime
 from shore.io.sockets import local_of
 from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
 from shore.model.config import TunnelConfig
 from shore.model.facts import Fact
-from shore.model.status import TunnelStatus
+from shore.model.status import LinkStatus, TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
-from shore.node.naming import Naming
+from shore.node.naming import Naming, addresses_of
 from shore.node.openings import Openings
 from shore.node.stamping import Stamping
 
@@ -72,6 +74,8 @@ class Brain:
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
+        # What is linked for this tunnel, as those know who hold the links.
+        self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
         self._inbox: list[events.Event] = []
         self._draining = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -128,6 +132,11 @@ class Brain:
             case do.CloseSocket():
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
+            case do.DialRelay():
+                self._spawn(self._dial(action))
+            case do.CloseLink():
+                self._openings.close_link(action.id)
+                self._given.discard(f"link:{action.id}")
             case do.SetMark():
                 self._openings.mark(action.mark)
             case do.StartPlane():
@@ -189,6 +198,7 @@ class Brain:
             self.tell(events.Configured(running.config))
             return
         self._adopt_descriptors(self.plane)
+        self._openings.adopt_links(link.id for link in held.links)
         self.announce("brain attached", f"to the data plane {self.plane.pid}")
         self.tell(events.Attached(running.config, self.plane.pid, held, running.listen_port))
 
@@ -246,18 +256,19 @@ class Brain:
 
     def status(self) -> TunnelStatus | None:
         """The tunnel's status; None before it is configured."""
-        config = self.node.config
-        if config is None:
+        if (config := self.node.config) is None:
             return None
         own = _native.public_key(config.private_key) if config.private_key else None
-        return tunnel_status(
+        now = self._loop.time()
+        status = tunnel_status(
             self.node,
-            self._loop.time(),
+            now,
             brain_pid=os.getpid(),
             public_key=own,
             notes=self.notes(),
             local_of=lambda number, remote: local_of(self._openings.sockets.get(number), remote),
         )
+        return msgspec.structs.replace(status, links=(*status.links, *self.links(now)))
 
     def notes(self) -> tuple[str, ...]:
         """What people should know about this tunnel."""
@@ -294,6 +305,7 @@ class Brain:
         self.tell(came)
 
     def _use(self, config: TunnelConfig) -> None:
+        self._journal.prune(config)
         self.stamping.use(config)
         self._naming.use(config)
 
@@ -390,7 +402,12 @@ class Brain:
         wanted = {"tun": self.tun} | {
             f"socket:{number}": opened.fileno() for number, opened in self._openings.sockets.items()
         }
-        named = {"tun", *(f"socket:{entry.id}" for entry in push.state.sockets)}
+        wanted |= {f"link:{number}": opened.fileno() for number, opened in self._openings.links.items()}
+        named = {
+            "tun",
+            *(f"link:{entry.id}" for entry in push.state.links),
+            *(f"socket:{entry.id}" for entry in push.state.sockets),
+        }
         fresh = {name: fd for name, fd in wanted.items() if name in named - self._given}
         self._serial += 1
         self._mirror()
@@ -416,6 +433,9 @@ class Brain:
         else:
             self._naming.look_up()
 
+    async def _dial(self, action: do.DialRelay) -> None:
+        self.tell(await self._openings.dial(action, self._addresses))
+
     async def _resolve(self, name: str) -> None:
         try:
             addresses = await self._addresses(name)
@@ -425,7 +445,4 @@ class Brain:
             self.tell(events.NameResolved(name, addresses))
 
     async def _addresses(self, name: str) -> tuple[str, ...]:
-        full = None if self.node.plan is None else self.node.plan.full_tunnel
-        if full is None:
-            return await resolve(name)
-        return await resolve_marked(name, host.servers_before(), full.fwmark)
+        return await addresses_of(name, self.node.plan)

@@ -11,10 +11,20 @@ from collections.abc import Callable
 from shore.core.reconcile import fwmark_of, split_names
 from shore.io import host
 from shore.io.nameserver import NameServer, NotServed
+from shore.io.resolver import resolve, resolve_marked
 from shore.model.config import TunnelConfig
+from shore.model.host import HostPlan
 
 LOOK_EVERY = 2.0
 LONGEST = 300.0
+
+
+async def addresses_of(name: str, plan: HostPlan | None) -> tuple[str, ...]:
+    """Where an endpoint or a relay is, never asked through a full tunnel of ours. Raises NotResolved."""
+    full = None if plan is None else plan.full_tunnel
+    if full is None:
+        return await resolve(name)
+    return await resolve_marked(name, host.servers_before(), full.fwmark)
 
 
 class Naming:

@@ -25,8 +25,8 @@ from shore.io.runtime import root
 from shore.model.host import HostPlan, SplitNames
 
 RESOLV_CONF = Path("/etc/resolv.conf")
-RESOLVED = Path("/run/systemd/resolve")
 NAMESPACES = Path("/run/netns")
+RESOLVED = Path("/run/systemd/resolve")
 RESOLVED_STUBS = ("127.0.0.53", "127.0.0.54")
 
 
