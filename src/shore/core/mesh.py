@@ -14,6 +14,7 @@ from shore.core.candidates import is_told
 from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
 from shore.model.netmap import Netmap, Peer, Signed
+from shore.model.zone import Zone
 
 MOST_CANDIDATES = 16
 
@@ -49,6 +50,7 @@ def tunnel_config(
         relays=relays,
         filter=netmap.filter.rules,
         mesh=netmap.names.suffix,
+        zone=zone(netmap, time),
     )
 
 
@@ -63,11 +65,13 @@ def changed_keys(before: Netmap, after: Netmap) -> list[Peer]:
     return [peer for peer in after.peers if keys.get(peer.name, peer.node_key) != peer.node_key]
 
 
-def names(netmap: Netmap, time: float) -> dict[str, tuple[str, ...]]:
+def zone(netmap: Netmap, time: float) -> Zone:
     """The addresses of every node by its whole name, our own included."""
-    present = [peer for peer in netmap.peers if time < peer.lease_until]
-    own = {f"{netmap.self.name}.{netmap.names.suffix}": netmap.self.addresses}
-    return own | {f"{peer.name}.{netmap.names.suffix}": peer.addresses for peer in present}
+    suffix = netmap.names.suffix
+    known = {peer.name: peer.addresses for peer in netmap.peers if time < peer.lease_until}
+    known[netmap.self.name] = netmap.self.addresses
+    hosts = tuple((f"{name}.{suffix}", addresses) for name, addresses in sorted(known.items()))
+    return Zone(suffix, netmap.names.range_v6, hosts)
 
 
 def _peer(peer: Peer, before: PeerConfig | None, accepted: tuple[str, ...]) -> PeerConfig:
