@@ -57,6 +57,18 @@ for number in range(1, 1000):
 """
 
 
+EVERYWHERE = """
+import socket, time
+for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+    bound = socket.socket(socket.AF_INET, kind)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("", 53))
+bound.listen()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
 class Named:
     """Shore at a, with a zone put in force by hand; a stock peer at b, and a name server of the world."""
 
@@ -259,3 +271,19 @@ def test_a_circle_of_resolvers_ends_in_a_failure(named: Named) -> None:
         circle.kill()
         output, _ = circle.communicate()
     assert output.count("asked") <= 16
+
+
+def test_beside_a_name_server_of_every_address_names_go_by_udp(named: Named) -> None:
+    other = subprocess.Popen(
+        named.net.a.inside(sys.executable, "-c", EVERYWHERE), stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    other.stdout.readline()
+    try:
+        named.up()
+        assert named.getent("nas.shore.internal") == PEER
+        assert named.getent("example.net") == "203.0.113.9"
+        assert "names by UDP only" in named.end.log()
+    finally:
+        other.kill()
+        other.communicate()

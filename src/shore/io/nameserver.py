@@ -56,12 +56,12 @@ class NameServer:
             self._datagrams = _bound(address, socket.SOCK_DGRAM)
         except OSError as error:
             raise NotServed(f"UDP port {PORT} of {address}: {(error.strerror or '').lower()}") from None
-        try:
-            self._listener = _bound(address, socket.SOCK_STREAM)
-            self._listener.listen(MOST_STREAMS)
-        except OSError as error:
-            self._datagrams.close()
-            raise NotServed(f"TCP port {PORT} of {address}: {(error.strerror or '').lower()}") from None
+        self._listener = _listening(address)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether TCP is served; a name server of every address may have its port, and datagrams alone do."""
+        return self._listener is not None
 
     def use(self, zone: Zone) -> None:
         """Answer for this zone from now on."""
@@ -71,7 +71,9 @@ class NameServer:
     async def run(self) -> None:
         """Answer until cancelled; then nothing of ours is bound any more."""
         loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._stream, sock=self._listener)
+        server = None
+        if self._listener is not None:
+            server = await asyncio.start_server(self._stream, sock=self._listener)
         try:
             async with asyncio.TaskGroup() as tasks:
                 while True:
@@ -86,7 +88,8 @@ class NameServer:
                     else:
                         tasks.create_task(self._pass_on(question, asker))
         finally:
-            server.close()
+            if server is not None:
+                server.close()
             self._datagrams.close()
             for writer in self._streams:
                 writer.transport.abort()
@@ -196,6 +199,19 @@ async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
                 (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
                 question = await reader.readexactly(size)
             yield question
+
+
+def _listening(address: str) -> socket.socket | None:
+    try:
+        listener = _bound(address, socket.SOCK_STREAM)
+    except OSError:
+        return None
+    try:
+        listener.listen(MOST_STREAMS)
+    except OSError:
+        listener.close()
+        return None
+    return listener
 
 
 def _bound(address: str, kind: socket.SocketKind) -> socket.socket:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from shore.core.reconcile import fwmark_of, split_names
 from shore.io import host
 from shore.io.nameserver import NameServer, NotServed
-from shore.io.resolver import resolve, resolve_marked
+from shore.io.resolver import NotResolved, resolve, resolve_marked
 from shore.model.config import TunnelConfig
 from shore.model.host import HostPlan
 
@@ -20,11 +20,18 @@ LONGEST = 300.0
 
 
 async def addresses_of(name: str, plan: HostPlan | None) -> tuple[str, ...]:
-    """Where an endpoint or a relay is, never asked through a full tunnel of ours. Raises NotResolved."""
+    """Where an endpoint or a relay is, which must not lead through the tunnel itself. Raises NotResolved."""
+    if plan is not None and plan.names is not None and is_under(name, plan.names.search):
+        raise NotResolved("a name of the mesh leads through the mesh")
     full = None if plan is None else plan.full_tunnel
     if full is None:
         return await resolve(name)
     return await resolve_marked(name, host.servers_before(), full.fwmark)
+
+
+def is_under(name: str, suffix: str) -> bool:
+    """Whether a name lies in a domain."""
+    return f".{name.rstrip('.').lower()}".endswith(f".{suffix}")
 
 
 class Naming:
@@ -46,7 +53,10 @@ class Naming:
             return
         try:
             if self._server is None or self._server.address != wanted.server:
-                self._replace(NameServer(wanted.server, config.zone))
+                server = NameServer(wanted.server, config.zone)
+                self._replace(server)
+                if not server.has_streams:
+                    self._announce("names by UDP only", f"somebody else has TCP port 53 of {wanted.server}")
         except NotServed as error:
             self._replace(None)
             self._fail(str(error))
