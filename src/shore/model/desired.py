@@ -10,7 +10,7 @@ import msgspec
 PublicKey = bytes
 PathKind = Literal["direct", "relay"]
 PathState = Literal["live", "held", "unproven", "suspect", "dead"]
-CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static"]
+CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static", "port_mapped"]
 Redundancy = Literal["off", "auto", "interactive", "always"]
 # A NAT mapping of 20 s lives on this, and few are shorter.
 FIRST_QUIET_S = 15
