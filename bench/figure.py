@@ -7,6 +7,9 @@ import msgspec
 
 from shore.lab.pinger import Pings
 
+# Where no reply came while we looked, this stands for the gap in seconds.
+NEVER = 99.0
+
 
 class Figure(msgspec.Struct, frozen=True):
     """One figure: what was measured, its target in words, and whether it was met (None: no target)."""
@@ -21,6 +24,17 @@ class Figure(msgspec.Struct, frozen=True):
 
 def median(values: list[float]) -> float:
     return statistics.median(values) if values else float("nan")
+
+
+def long_time(rounds: int) -> float:
+    """Seconds of what takes long: ten minutes, or two for a single round, which only tries the row."""
+    return 600.0 if rounds > 1 else 120.0
+
+
+def gap(pings: Pings, since: float) -> float:
+    """Seconds from an instant until replies came again, NEVER if none came."""
+    seconds = pings.gap(since)
+    return NEVER if seconds is None else round(seconds, 3)
 
 
 def percentile(pings: Pings, share: float) -> float:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.figure import Figure, most
+from bench.figure import Figure, long_time, most
 from bench.machine import cpu_seconds, pss_mb
 from shore import _native
 from shore.lab.ends import ShoreEnd, Side
@@ -18,7 +18,6 @@ PEERS = 100
 PATHS = 3
 FIRST_PORT = 20000
 SETTLE_S = 60
-IDLE_S = 600
 
 
 def many_peers(rounds: int, _seconds: int) -> list[Figure]:
@@ -27,7 +26,7 @@ def many_peers(rounds: int, _seconds: int) -> list[Figure]:
         time.sleep(SETTLE_S)
         pids = node.pids()
         began, before = time.monotonic(), cpu_seconds(pids)
-        time.sleep(IDLE_S if rounds > 1 else 120)
+        time.sleep(long_time(rounds))
         share = (cpu_seconds(pids) - before) / (time.monotonic() - began)
         peers = node.status().peers
         live = sum(len([path for path in peer.paths if path.state == "live"]) >= PATHS for peer in peers)

@@ -5,14 +5,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from bench.figure import Figure, median, most
-from shore.lab.narrow import STOCK, A, B, pair
+from bench.figure import NEVER, Figure, median, most
+from shore.lab.ends import PORT, ShoreEnd
+from shore.lab.forge import forging
+from shore.lab.narrow import STOCK, A, B, Pair, pair
 from shore.lab.net import until
-from shore.lab.transfer import transfer
+from shore.lab.pinger import Pinger, Pings
+from shore.lab.transfer import Transfer, transfer
 
 MIB = 1 << 20
 LADDER = (576, 1124, 1280, 1340, 1400, 1420, 1460, 1492, 1500, 9000)
 LADDER_V6 = (1280, 1340, 1400, 1492, 1500)
+FIRST_OF_A, FIRST_OF_B = "10.99.1.1", "10.99.1.2"
 FOREIGN = (1280, 1340, 1400, 1492)
 
 
@@ -69,6 +73,47 @@ def shrinking(rounds: int, _seconds: int) -> list[Figure]:
             with later(2.0, lambda m=made: m.link.change(mtu=1300)):
                 stalls.append(transfer(made.lab["b"], made.lab["a"], B, 12 * MIB, 40).stall)
     return [most("path shrinks 1500 -> 1300", "stall, s", median(stalls), 2.0, each=stalls)]
+
+
+def forged(rounds: int, seconds: int) -> list[Figure]:
+    """A stranger tells both ends, 100 times a second, that the path carries 68, 576 or 1280 bytes."""
+    row, changes, lost, took = "forged ICMP", 0, 0, []
+    for _ in range(rounds):
+        with pair(1500, icmp=False) as made:
+            until(lambda m=made: m.path_mtu() >= 1484, 10)
+            before = _known(made)
+            pings, done = _lied_to(made, seconds)
+            changes += sum(new != old for new, old in zip(_known(made), before, strict=True))
+            lost += pings.lost()
+            took.append(done.seconds if done.bytes == MIB else NEVER)
+    with pair(1500, icmp=False, a=STOCK, b=STOCK) as made:
+        theirs, their_done = _lied_to(made, seconds)
+    return [
+        most(row, "changes of a path or its MTU", changes, 0),
+        most(row, "pings lost", lost, 0),
+        Figure(row, "1 MiB meanwhile, s", round(median(took), 3), detail={"each": took}),
+        Figure(row, "wireguard-go: pings lost", theirs.lost()),
+        Figure(row, "wireguard-go: bytes of 1 MiB within 30 s", their_done.bytes),
+    ]
+
+
+def _lied_to(made: Pair, seconds: int) -> tuple[Pings, Transfer]:
+    a, b = made.lab["a"], made.lab["b"]
+    with forging(b, FIRST_OF_A, FIRST_OF_B, PORT), forging(a, FIRST_OF_B, FIRST_OF_A, PORT):
+        pinger = Pinger(a, B)
+        time.sleep(seconds)
+        done = transfer(b, a, B, MIB, 30)
+        believed = all(
+            "mtu" in host.ip(f"route get {other}") for host, other in ((a, FIRST_OF_B), (b, FIRST_OF_A))
+        )
+        assert believed, "no kernel takes these for genuine"
+        return pinger.stop(), done
+
+
+def _known(made: Pair) -> list[tuple[int, int | None]]:
+    """What each end knows: how often it changed paths, and what the one in use carries."""
+    peers = [end.status().peers[0] for end in (made.a, made.b) if isinstance(end, ShoreEnd)]
+    return [(peer.switches, next((p.path_mtu for p in peer.paths if p.primary), None)) for peer in peers]
 
 
 @contextlib.contextmanager

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
+from bench.machine import cpu_seconds
+from shore.lab.ends import PORT, end_of, sides
 from shore.lab.net import Host, Net, until
 
-SHORE = "shore"
+# wireguard-go as its authors have it now.
+CURRENT = "wireguard"
 A, B = "10.8.0.1", "10.8.0.2"
 
 
@@ -21,12 +23,7 @@ class Pair:
     def __init__(self, net: Net, make: str, extra: str = "") -> None:
         ours, theirs = sides(f"{net.address_of_b}:{PORT}")
         self.net = net
-        self.a: ShoreEnd | StockEnd
-        self.b: ShoreEnd | StockEnd
-        if make == SHORE:
-            self.a, self.b = ShoreEnd(net.a, ours, extra=extra), ShoreEnd(net.b, theirs, extra=extra)
-        else:
-            self.a, self.b = StockEnd(net.a, ours, make), StockEnd(net.b, theirs, make)
+        self.a, self.b = end_of(make, net.a, ours, extra), end_of(make, net.b, theirs, extra)
 
     def pids(self) -> list[int]:
         """Every process of both ends."""
@@ -80,6 +77,13 @@ def tcp(net: Net, seconds: int) -> Load:
         end = json.loads(net.a.run(*words))["end"]
     received = end["sum_received"]
     return Load(received["bits_per_second"], received["bytes"], 0.0, end["sum_sent"]["retransmits"])
+
+
+def priced(made: Pair, seconds: int) -> tuple[Load, float]:
+    """The same between the ends of a pair, with the CPU seconds of all its processes for each GB."""
+    before = cpu_seconds(made.pids())
+    load = tcp(made.net, seconds)
+    return load, (cpu_seconds(made.pids()) - before) / (load.bytes / 1e9)
 
 
 def udp(net: Net, seconds: int, rate: str) -> Load:

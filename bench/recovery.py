@@ -6,15 +6,13 @@ other implementation too. Beside each stands what the others make of the same fa
 
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.figure import Figure, median, most
+from bench.figure import NEVER, Figure, median, most
 from shore.lab import faults
 from shore.lab.faults import Fault, MakeEnd
 
 PEER = "wireguard-go"
 OTHER_PEERS = ("wireguard", "boringtun-cli", "gotatun")
 RIVALS = (PEER, *OTHER_PEERS)
-# Where no reply came while we looked, this stands for the gap.
-NEVER = 99.0
 # Their own timers need 15 s to give a session up, and a little to have another one.
 RIVAL_PATIENCE = 18.0
 # Both ends have a part in these, and every implementation can take part.

@@ -4,18 +4,19 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from bench import mtu, paths
+from bench import idle, mtu, only, paths
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
-from bench.machine import cpu_seconds, hogs, limited, pss_mb
+from bench.machine import hogs, limited, pss_mb
 from bench.many import many_peers
-from bench.pair import SHORE, B, Pair, pair, tcp, udp
+from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
-from shore.lab.ends import ShoreEnd
+from shore.lab.ends import SHORE, ShoreEnd
+from shore.lab.net import until
 from shore.lab.pinger import Pinger, Pings
 
-CURRENT = "wireguard"
 NOT_REALTIME = "#@ Realtime = off\n"
+NOT_PROBING = "#@ Probing = off\n"
 
 
 def throughput(rounds: int, seconds: int) -> list[Figure]:
@@ -30,10 +31,9 @@ def throughput(rounds: int, seconds: int) -> list[Figure]:
         for _ in range(rounds):
             for make, made in pairs.items():
                 pinger = Pinger(made.net.a, B, rate=100)
-                before = cpu_seconds(made.pids())
-                load = tcp(made.net, seconds)
+                load, price = priced(made, seconds)
                 speed[make].append(load.bps / 1e9)
-                cost[make].append((cpu_seconds(made.pids()) - before) / (load.bytes / 1e9))
+                cost[make].append(price)
                 ping[make].append(percentile(pinger.stop(), 0.99))
         memory = _memory(pairs[SHORE])
     s, w, b = (median(speed[make]) for make in makes)
@@ -75,6 +75,27 @@ def without_realtime(rounds: int, seconds: int) -> list[Figure]:
             tcp(made.net, seconds)
             p99.append(percentile(pinger.stop(), 0.99))
     return [most("tcp without SCHED_RR", "Shore ping p99 under load, ms", median(p99), 5, each=p99)]
+
+
+def probing(rounds: int, seconds: int) -> list[Figure]:
+    """CPU per GB of TCP with probes and without, in turn: ten pairs of runs in five rounds."""
+    ratios = []
+    with pair(SHORE) as on, pair(SHORE, NOT_PROBING) as off:
+        until(lambda: _live_paths(on) >= 1, 20)
+        for _ in range(rounds * 2):
+            _, dear = priced(on, seconds)
+            _, plain = priced(off, seconds)
+            ratios.append(dear / plain)
+        paths = _live_paths(on)
+    return [
+        most("cost of probing", "CPU per GB / with `Probing = off`", median(ratios), 1.03, each=ratios),
+        Figure("cost of probing", "paths that were probed", paths),
+    ]
+
+
+def _live_paths(made: Pair) -> int:
+    assert isinstance(made.a, ShoreEnd)
+    return sum(path.state == "live" for path in made.a.status().peers[0].paths)
 
 
 def datagrams(rounds: int, seconds: int) -> list[Figure]:
@@ -154,6 +175,7 @@ Row = Callable[[int, int], list[Figure]]
 ROWS: dict[str, Row] = {
     "throughput": throughput,
     "without_realtime": without_realtime,
+    "probing": probing,
     "datagrams": datagrams,
     "idle_ping": idle_ping,
     "starved": starved,
@@ -169,8 +191,14 @@ ROWS: dict[str, Row] = {
     "unplugged": paths.unplugged,
     "flapping": paths.flapping,
     "skewed": paths.skewed,
+    "outages": only.outages,
+    "slower_only": only.slower_only,
+    "rebinding": only.rebinding,
+    "idle_death": idle.idle_death,
+    "idle_behind_nat": idle.idle_behind_nat,
     "mtu_ladder": mtu.ladder,
     "mtu_foreign": mtu.foreign,
     "mtu_shrinking": mtu.shrinking,
+    "forged": mtu.forged,
     "many_peers": many_peers,
 }

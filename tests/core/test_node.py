@@ -57,6 +57,7 @@ from shore.model.facts import (
     TunFailed,
     Unanswered,
 )
+from shore.model.filter import Ports, Rule
 from shore.model.links import Link
 
 ME, PEER, OTHER = b"\1" * 32, b"\2" * 32, b"\3" * 32
@@ -307,6 +308,17 @@ def test_a_reload_touches_what_changed_only() -> None:
     assert table.peer() == kept
     assert table.tell(Configured(config(server(), listen_port=4000))) == [OpenSockets(4000, 0, "listen port")]
     assert table.tell(Configured(config(server(), fwmark=5, listen_port=51820))) == [SetMark(5)]
+
+
+def test_a_filter_goes_down_with_the_desired_state_and_only_when_it_changes() -> None:
+    rules = (Rule(("100.64.0.2/32",), ("100.64.0.1/32",), (Ports("tcp", 22, 22),)),)
+    table = running(server())
+    assert table.push().state.filter is None
+    assert table.tell(Configured(config(server(), filter=rules))) == [table.push()]
+    assert table.push().state.filter == rules
+    assert table.tell(Configured(config(server(), filter=rules))) == []
+    table.tell(Configured(config(server(), filter=())))
+    assert table.push().state.filter == ()
 
 
 def test_a_deleted_device_means_down_and_another_failure_does_not() -> None:

@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import signal
 
 import pytest
 
 from shore.lab.net import Host, LabFailed
+
+# A shell starts what it puts into the background deaf to SIGINT, and that is inherited; our tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOOLS = ("ip", "nft", "wg", "ping", "conntrack", "wireguard-go")
 

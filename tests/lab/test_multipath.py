@@ -4,11 +4,14 @@ import time
 
 import pytest
 
+from shore.lab.ends import PORT, ShoreEnd, sides
 from shore.lab.multipath import INNER, Twin, twin
-from shore.lab.net import until
+from shore.lab.net import Net, until
 from shore.lab.pinger import Pinger, Pings
 
 pytestmark = pytest.mark.lab
+# First bytes of hello, welcome and sealed messages.
+OURS = "add rule ip seen in udp dport 51820 @th,64,8 0x81-0x83 counter"
 
 
 def pinged(pair: Twin, seconds: float, fault: object = None, *, rate: float = 20) -> tuple[float, Pings]:
@@ -88,3 +91,24 @@ def test_an_uplink_that_is_pulled_is_left_and_found_again() -> None:
         assert gap <= 1.0, pair.a.log()
         link.plug("a")
         until(lambda: sum(path.state == "live" for path in pair.peer().paths) >= 2, 20)
+
+
+@pytest.mark.parametrize("probing", ["on", "off"])
+def test_a_node_that_may_not_probe_is_plain_wireguard_to_others(probing: str) -> None:
+    with Net() as net:
+        net.b.run("nft", "add table ip seen; add chain ip seen in { type filter hook input priority 0; }")
+        net.b.run("nft", OURS)
+        ours, theirs = sides(f"{net.address_of_b}:{PORT}")
+        a, b = ShoreEnd(net.a, ours, extra=f"#@ Probing = {probing}\n"), ShoreEnd(net.b, theirs)
+        try:
+            b.up()
+            a.up()
+            until(lambda: net.a.reaches(INNER, within_s=1), 20)
+            time.sleep(3)
+            words = net.b.run("nft", "list", "chain", "ip", "seen", "in").split()
+            sent = int(words[words.index("packets") + 1])
+            met = [end.status().peers[0].probed for end in (a, b)]
+            assert (sent > 0, met) == (probing == "on", [probing == "on"] * 2)
+        finally:
+            a.down()
+            b.down()

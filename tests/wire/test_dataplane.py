@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shore.model.desired import DesiredState, Interface, Socket
 from shore.model.facts import SessionExpired
+from shore.model.filter import Ports, Rule
 from shore.wire.dataplane import (
     MOST_BODY,
     Applied,
@@ -74,7 +75,8 @@ def test_a_message_changed_anywhere_is_read_left_out_or_breaks_the_stream(
 
 
 def test_a_desired_state_is_one_frame_in_the_words_of_the_protocol() -> None:
-    state = DesiredState(Interface(b"\1" * 32, 1420), (Socket(1, 4),), ())
+    rules = (Rule(("10.0.0.1/32",), ("10.0.0.2/32",), (Ports("tcp", 22, 22), Ports(47), Ports())),)
+    state = DesiredState(Interface(b"\1" * 32, 1420), (Socket(1, 4),), (), filter=rules)
     sent = encode(Desired(3, 9, ("tun", "socket:1"), state))
     assert int.from_bytes(sent[:4], "big") == len(sent) - 4
     assert msgspec.msgpack.decode(sent[4:]) == {
@@ -87,6 +89,17 @@ def test_a_desired_state_is_one_frame_in_the_words_of_the_protocol() -> None:
             "sockets": [{"id": 1, "family": 4, "uplink": None}],
             "peers": [],
             "stun": [],
+            "filter": [
+                {
+                    "sources": ["10.0.0.1/32"],
+                    "destinations": ["10.0.0.2/32"],
+                    "ports": [
+                        {"protocol": "tcp", "first": 22, "last": 22},
+                        {"protocol": 47, "first": 0, "last": 65535},
+                        {"protocol": None, "first": 0, "last": 65535},
+                    ],
+                }
+            ],
         },
     }
     assert msgspec.msgpack.decode(encode(Hello(5))[4:]) == {"type": "hello", "generation": 5, "version": 1}

@@ -57,7 +57,7 @@ def test_the_whole_syntax_is_read() -> None:
     assert config.hooks == Hooks(
         post_up=("iptables -A FORWARD -i %i -j ACCEPT; echo a = b", "second"), pre_down=("last",)
     )
-    assert (config.offload, config.realtime) == (False, True)
+    assert (config.offload, config.realtime, config.probing) == (False, True, True)
     server, silent = config.peers
     assert (server.name, server.preshared_key, server.keepalive_s) == ("the server", SHARED, 25)
     assert server.allowed_ips == ("10.0.0.0/24", "fd00::/64", "192.0.2.7/32")
@@ -69,6 +69,11 @@ def test_a_silent_file_says_nothing() -> None:
     config, _ = parse(f"[Interface]\nPrivateKey = {key_text(ME)}\n[Peer]\nPublicKey={key_text(PEER)}", "wg0")
     assert (config.listen_port, config.mtu, config.table, config.fwmark) == (0, None, "auto", 0)
     assert config.peers[0].keepalive_s is None
+
+
+def test_probing_is_on_unless_a_file_says_off() -> None:
+    for value, meant in (("off", False), ("On", True)):
+        assert parse(f"{KEYS}#@ Probing = {value}", "wg0")[0].probing is meant
 
 
 def test_tables_that_every_machine_has_may_be_named() -> None:
@@ -105,6 +110,8 @@ PEER_KEYS = f"{KEYS}[Peer]\nPublicKey = {key_text(PEER)}\n"
         (KEYS + "FwMark = x", 3, "32 bits"),
         (KEYS + "#@ Offlod = on", 3, "did you mean Offload?"),
         (KEYS + "#@ Offload = yes", 3, "`on` or `off`"),
+        (KEYS + "#@ Probing = never", 3, "`on` or `off`"),
+        (KEYS + "Probing = off", 3, "has no key `Probing`"),
         (KEYS + "[Peer]\nAllowedIPs = 10.0.0.0/24", 3, "needs PublicKey"),
         (PEER_KEYS + "AllowedIPs = 10.0.0.0/33", 5, "no prefix such as"),
         (PEER_KEYS + "Endpoint = 192.0.2.1", 5, "no endpoint such as"),

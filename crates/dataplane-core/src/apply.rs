@@ -11,6 +11,7 @@ use ip_network::IpNetwork;
 use crate::allowed_ips::{AllowedIps, prefix};
 use crate::desired::{self, DesiredState, SocketId};
 use crate::engine::{Identity, Key};
+use crate::filter::{Filter, Rules};
 use crate::lane::{Keying, Keys, Lane};
 use crate::peer::Peer;
 use crate::plane::{PeerSlot, Plane};
@@ -28,11 +29,13 @@ impl Plane {
             .map(|key| self.engines.identity(&key));
         let slots = self.place(&desired, identity.as_deref())?;
         let allowed = AllowedIps::new(claims(&desired, &slots)?)?;
+        let rules = self.rules(&desired)?;
 
         self.outputs.mtu = desired.interface.mtu;
         self.outputs.commons.peers = desired.peers.len();
         self.allowed = allowed;
         self.last_source = None;
+        self.take_rules(rules, desired.filter.is_some());
         self.remove_missing(&slots);
         let private = desired.interface.private_key.map(|key| *key);
         self.outputs.probing = desired.interface.probing;
@@ -88,6 +91,25 @@ impl Plane {
             }
         }
         Ok(slots)
+    }
+
+    /// None where there are none, or those in force are to stay.
+    fn rules(&self, desired: &DesiredState) -> Result<Option<Rules>, String> {
+        let current = self.desired.as_ref().map(|current| &current.filter);
+        if current == Some(&desired.filter) {
+            return Ok(None);
+        }
+        desired.filter.as_deref().map(Rules::new).transpose()
+    }
+
+    fn take_rules(&mut self, rules: Option<Rules>, wanted: bool) {
+        match (rules, &mut self.filter) {
+            (Some(rules), Some(filter)) => filter.obey(rules),
+            (Some(rules), none) => *none = Some(Filter::new(rules)),
+            (None, filter) => {
+                filter.take_if(|_| !wanted);
+            }
+        }
     }
 
     fn remove_missing(&mut self, slots: &HashMap<Key, PeerSlot>) {

@@ -92,6 +92,11 @@ impl Plane {
         if !self.owns_source(slot, &out[..len]) {
             return Err(fail(DropReason::WrongSource));
         }
+        if let Some(filter) = &mut self.filter
+            && !filter.admits(&out[..len], now)
+        {
+            return Err(fail(DropReason::Filtered));
+        }
         Ok(Received::Packet { peer: slot, len })
     }
 

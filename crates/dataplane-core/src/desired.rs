@@ -21,6 +21,9 @@ pub struct DesiredState {
     /// STUN servers, each with a socket to ask it by.
     #[serde(default)]
     pub stun: Vec<StunQuery>,
+    /// What peers may send us; absent where everything that allowed IPs let in may come.
+    #[serde(default)]
+    pub filter: Option<Vec<Rule>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -114,6 +117,38 @@ pub struct Path {
     /// How many seconds our NAT remembers it without a datagram, a margin included.
     #[serde(default = "first_quiet")]
     pub quiet_s: u16,
+}
+
+/// From any of `sources` to any of `destinations` (prefixes), at any of `ports`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Rule {
+    pub sources: Vec<String>,
+    pub destinations: Vec<String>,
+    pub ports: Vec<Ports>,
+}
+
+/// A protocol, absent for every one, and its ports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Ports {
+    pub protocol: Option<Protocol>,
+    pub first: u16,
+    pub last: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Protocol {
+    Named(Named),
+    Number(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Named {
+    Tcp,
+    Udp,
+    /// Of both families.
+    Icmp,
 }
 
 /// A question about one size on one path; its answer is the fact `measured`.

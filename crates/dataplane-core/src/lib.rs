@@ -12,6 +12,7 @@ mod counters;
 pub mod desired;
 pub mod engine;
 pub mod facts;
+pub mod filter;
 pub mod fit;
 mod flows;
 mod greetings;

@@ -399,7 +399,10 @@ impl Peer {
             return;
         };
         let copy = self.copies_to(&[], false, now);
-        self.paths.sent_data(is_large(message.len(), path), copy);
+        // A keepalive is no data: the peer does not count it, and would seem never to have had it.
+        if message.len() > DATA_OVERHEAD {
+            self.paths.sent_data(is_large(message.len(), path), copy);
+        }
         for path in [Some(path), copy].into_iter().flatten() {
             if !outputs.send(Some(self.slot), path, message) {
                 self.note_drop(DropReason::SendQueue, 1, now);

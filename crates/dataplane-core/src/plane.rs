@@ -17,6 +17,7 @@ use crate::allowed_ips::{AllowedIps, addresses};
 use crate::desired::{DesiredState, Measurement, SocketId};
 use crate::engine::EngineFactory;
 use crate::facts::{DropReason, Fact, PeerCounters};
+use crate::filter::Filter;
 use crate::fit::mss;
 use crate::greetings::Greetings;
 use crate::limiter::Limiter;
@@ -79,6 +80,8 @@ pub struct Plane {
     pub(crate) allowed: AllowedIps,
     /// The last look-up of a source, which is mostly the next one too.
     pub(crate) last_source: Option<(IpAddr, PeerSlot)>,
+    /// None lets in what allowed IPs let in.
+    pub(crate) filter: Option<Filter>,
     pub(crate) greetings: Greetings,
     pub(crate) limiter: Limiter,
     pub(crate) outputs: Outputs,
@@ -102,6 +105,7 @@ impl Plane {
             endpoints: HashMap::new(),
             allowed: AllowedIps::empty(),
             last_source: None,
+            filter: None,
             greetings: Greetings::default(),
             limiter: Limiter::new(now),
             outputs: Outputs::new(seed, secret),
@@ -122,6 +126,9 @@ impl Plane {
         let owner = addresses(packet)
             .ok_or(DropReason::MalformedPacket)
             .and_then(|(_, to)| self.allowed.owner(to).ok_or(DropReason::NoRoute));
+        if let (Ok(_), Some(filter)) = (owner, &mut self.filter) {
+            filter.sent(packet, now);
+        }
         owner.inspect_err(|reason| self.note_drop(None, *reason, 1, now))
     }
 

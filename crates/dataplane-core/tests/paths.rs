@@ -469,3 +469,20 @@ fn how_long_a_path_has_been_primary_is_known() {
         "{left:?}"
     );
 }
+
+/// Sessions are renewed meanwhile, and each renewal is confirmed by a keepalive, which nobody counts.
+#[test]
+fn ten_idle_minutes_change_no_path_and_cost_little() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(100), secs(2));
+    let before: usize = wire.sent_bytes.values().sum();
+    wire.run(secs(600));
+    let sent = wire.sent_bytes.values().sum::<usize>() - before;
+    for node in [0, 1] {
+        assert_eq!(switches(&wire, node), []);
+        for path in &wire.counters(node).paths {
+            assert_eq!(path.state, State::Live, "{path:?}");
+        }
+    }
+    assert!(sent / 600 < 2 * 60, "{} bytes a second", sent / 600);
+}

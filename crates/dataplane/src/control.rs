@@ -428,7 +428,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_bytes::ByteArray;
     use shore_dataplane_core::desired::{
-        Interface, Lane, Path, PathKind, Peer, Redundancy, Socket,
+        Interface, Lane, Named, Path, PathKind, Peer, Ports, Protocol, Redundancy, Rule, Socket,
     };
     use std::os::unix::net::UnixListener;
 
@@ -479,6 +479,20 @@ mod tests {
             offload: true,
             probing: true,
         };
+        let ports = |protocol| Ports {
+            protocol,
+            first: 22,
+            last: 443,
+        };
+        let rule = Rule {
+            sources: vec!["10.0.0.2/32".into()],
+            destinations: vec!["10.0.0.1/32".into()],
+            ports: vec![
+                ports(Some(Protocol::Named(Named::Tcp))),
+                ports(Some(Protocol::Number(47))),
+                ports(None),
+            ],
+        };
         frames::encode(&Desired {
             r#type: "desired",
             serial: 1,
@@ -489,6 +503,7 @@ mod tests {
                 sockets: vec![socket],
                 peers: vec![peer],
                 stun: Vec::new(),
+                filter: Some(vec![rule]),
             },
         })
     }

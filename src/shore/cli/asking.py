@@ -11,7 +11,7 @@ from shore.io.runtime import Runtime
 from shore.model.status import TunnelStatus
 from shore.wire import api
 
-FAILED, USAGE, NOT_RUNNING, UNREACHABLE, TIMED_OUT = 1, 2, 3, 5, 124
+FAILED, USAGE, NOT_RUNNING, UNREACHABLE, DENIED, TIMED_OUT = 1, 2, 3, 5, 7, 124
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -1,7 +1,8 @@
 """The `shore` command.
 
-Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the tunnel is not running, 5 the peer is unreachable,
-124 it took too long; under systemd 78 in place of 1 where another try would fail the same way.
+Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the tunnel is not running, 5 the peer is unreachable, 7 the
+policy does not let it in, 124 it took too long; under systemd 78 in place of 1 where another try would fail
+the same way.
 """
 
 import json
@@ -20,6 +21,7 @@ from shore.cli import peers
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
 from shore.cli.ping import ping
+from shore.cli.policy import policy
 from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
 from shore.cli.unit import unit_text
 from shore.io import systemd
@@ -241,5 +243,5 @@ def _log_line(entry: dict[str, object]) -> str:
     return f"{text.stamp(float(str(entry['at'])))} {entry['what']}{peer}: {entry['why']}"
 
 
-for command in (peers.rekey, peers.paths, peers.why, peers.history, peers.amend, ping):
+for command in (peers.rekey, peers.paths, peers.why, peers.history, peers.amend, ping, policy):
     main.add_command(command)

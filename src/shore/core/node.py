@@ -148,6 +148,7 @@ class Node:
                 peer.desired(footing) for peer in self.peers.values() if self.config.private_key is not None
             ),
             stun=queries,
+            filter=self.config.filter,
         )
 
     def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)

@@ -21,6 +21,7 @@ from shore.model.status import Status, TunnelStatus
 
 PORT = 51820
 DEVICE = "wg0"
+SHORE = "shore"
 STOCK = ("wireguard-go", "wireguard", "boringtun-cli", "gotatun")
 
 
@@ -240,9 +241,19 @@ class ShoreEnd:
         """Its processes."""
         return [self.plane_pid(), self.brain_pid(), self.keeper_pid()]
 
+    def latest_handshake(self) -> int:
+        """Unix time of the latest handshake, 0 if never."""
+        age = self.status().peers[0].last_handshake_age_s
+        return 0 if age is None else round(time.time() - age)
+
     def log(self) -> str:
         """What was announced."""
         return self.shore("log", self.name, check=False)
+
+
+def end_of(make: str, host: Host, side: Side, extra: str = "") -> ShoreEnd | StockEnd:
+    """What `make` names, in a host; `extra` are lines of Shore's own for its interface."""
+    return ShoreEnd(host, side, extra=extra) if make == SHORE else StockEnd(host, side, make)
 
 
 @contextlib.contextmanager

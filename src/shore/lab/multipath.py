@@ -4,6 +4,7 @@
     a eth1 10.99.2.1 ───two─── 10.99.2.2 eth1 b
 
 Each link is a wire with a delay of its own; both ends know both endpoints of the other from their files.
+What knows one endpoint of its peer only gets an address of b that both links lead to, the first one sooner.
 """
 
 import contextlib
@@ -12,14 +13,15 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shore.lab.ends import PORT, ShoreEnd, sides
+from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
 from shore.lab.laboratory import Laboratory
-from shore.lab.link import Link
+from shore.lab.link import Ending, Link
 from shore.lab.net import until
 from shore.model.status import PathStatus, PeerStatus
 
 INNER = "10.8.0.2"
 FIRST, SECOND = f"10.99.1.2:{PORT}", f"10.99.2.2:{PORT}"
+ROAMED = "10.99.0.2"
 
 
 class Twin:
@@ -39,9 +41,15 @@ class Twin:
     def link_of(self, end: ShoreEnd | None = None) -> str | None:
         """`one` or `two`: which link that path takes."""
         primary = self.primary(end)
-        if primary is None:
-            return None
-        return "one" if primary.remote.startswith(("10.99.1.", "[fd99:1:")) else "two"
+        return None if primary is None else _link_of(primary)
+
+    def is_whole(self) -> bool:
+        """Whether both ends have a trusted path by either link, the one in use among them."""
+        return all(
+            len({_link_of(path) for path in peer.paths if path.state == "live"}) == 2
+            and all(path.state == "live" for path in peer.paths if path.primary)
+            for peer in map(self.peer, (self.a, self.b))
+        )
 
     def settle(self, seconds: float = 3.0) -> None:
         """Let probes and scores come to rest."""
@@ -82,6 +90,37 @@ def twin(
         finally:
             a.down()
             b.down()
+
+
+@contextlib.contextmanager
+def roaming(name: str, make: str, *, delay_ms: float = 10.0) -> Iterator[tuple[Laboratory, Link, Link]]:
+    """The same links between two ends of another make, up: it moves as the routes of its machine move."""
+    with Laboratory(name) as lab:
+        lab.host("a"), lab.host("b")
+        lab["b"].ip(f"address add {ROAMED}/32 dev lo")
+        one, two = (_link(lab, name, number) for number, name in enumerate(("one", "two"), 1))
+        for link in (one, two):
+            link.change(delay_ms=delay_ms)
+        ours, theirs = sides(f"{ROAMED}:{PORT}")
+        a, b = StockEnd(lab["a"], ours, make), StockEnd(lab["b"], theirs, make)
+        try:
+            b.up()
+            a.up()
+            until(lambda: lab["a"].reaches(INNER, within_s=1), 20)
+            yield lab, one, two
+        finally:
+            a.down()
+            b.down()
+
+
+def _link(lab: Laboratory, name: str, number: int) -> Link:
+    device, network = f"eth{number - 1}", f"10.99.{number}"
+    there = Ending("a", device, (f"{network}.1/24",), (f"{network}.2",), metric=number)
+    return lab.link(name, there, Ending("b", device, (f"{network}.2/24",)))
+
+
+def _link_of(path: PathStatus) -> str:
+    return "one" if path.remote.startswith(("10.99.1.", "[fd99:1:")) else "two"
 
 
 def _live(peer: PeerStatus) -> int:

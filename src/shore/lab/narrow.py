@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 
-from shore.lab.ends import PORT, ShoreEnd, Side, StockEnd, sides
+from shore.lab.ends import PORT, SHORE, ShoreEnd, StockEnd, end_of, sides
 from shore.lab.laboratory import Laboratory
 from shore.lab.link import Link
-from shore.lab.net import Host, until
+from shore.lab.net import until
 
 A, B = "10.8.0.1", "10.8.0.2"
-SHORE, STOCK = "shore", "wireguard-go"
+STOCK = "wireguard-go"
 End = ShoreEnd | StockEnd
 
 
@@ -39,7 +39,7 @@ def pair(mtu: int, *, icmp: bool, family: int = 4, a: str = SHORE, b: str = SHOR
         link.change(delay_ms=10, mtu=mtu, icmp=icmp)
         host = "10.99.1.2" if family == 4 else "[fd99:1::2]"
         ours, theirs = sides(f"{host}:{PORT}")
-        made = Pair(lab, link, _end(lab["a"], ours, a), _end(lab["b"], theirs, b))
+        made = Pair(lab, link, end_of(a, lab["a"], ours), end_of(b, lab["b"], theirs))
         try:
             made.b.up()
             made.a.up()
@@ -48,7 +48,3 @@ def pair(mtu: int, *, icmp: bool, family: int = 4, a: str = SHORE, b: str = SHOR
         finally:
             made.a.down()
             made.b.down()
-
-
-def _end(host: Host, side: Side, make: str) -> End:
-    return ShoreEnd(host, side) if make == SHORE else StockEnd(host, side, make)

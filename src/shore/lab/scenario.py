@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from shore.lab.ends import PORT, End, ShoreEnd, Side, StockEnd, sides
+from shore.lab.ends import PORT, End, StockEnd, end_of, sides
 from shore.lab.impairment import Impairment
 from shore.lab.laboratory import Entry, Laboratory
 from shore.lab.net import LabFailed, until
@@ -174,13 +174,6 @@ def longest_silence(sent: list[tuple[float, float | None]], limit: float) -> flo
     return max(longest, sent[-1][0] - first) if first is not None else longest
 
 
-def make_end(lab: Laboratory, host: str, side: Side, kind: str, extra: str) -> End:
-    """Shore, or a stock implementation, in a host."""
-    if kind == "shore":
-        return ShoreEnd(lab[host], side, extra=extra)
-    return StockEnd(lab[host], side, kind)
-
-
 @contextlib.contextmanager
 def _tunnels(lab: Laboratory, plan: Plan, candidate: str) -> Iterator[dict[str, End]]:
     """All tunnels up and greeted, by the hosts of their ends."""
@@ -211,8 +204,8 @@ def _pair(lab: Laboratory, tunnel: TunnelPlan, number: int, candidate: str) -> l
     ours = msgspec.structs.replace(ours, address=a, peer_address=b)
     theirs = msgspec.structs.replace(theirs, address=b, peer_address=a)
     return [
-        (tunnel.b, make_end(lab, tunnel.b, theirs, tunnel.peer, tunnel.extra)),
-        (tunnel.a, make_end(lab, tunnel.a, ours, kind, tunnel.extra)),
+        (tunnel.b, end_of(tunnel.peer, lab[tunnel.b], theirs, tunnel.extra)),
+        (tunnel.a, end_of(kind, lab[tunnel.a], ours, tunnel.extra)),
     ]
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from shore.model.filter import Rule
+
 PublicKey = bytes
 PathKind = Literal["direct", "relay"]
 PathState = Literal["live", "held", "unproven", "suspect", "dead"]
@@ -114,9 +116,13 @@ class StunQuery(msgspec.Struct, frozen=True):
 
 
 class DesiredState(msgspec.Struct, frozen=True):
-    """The whole configuration of one tunnel's data plane."""
+    """The whole configuration of one tunnel's data plane.
+
+    Without a `filter`, what allowed IPs let in may come.
+    """
 
     interface: Interface
     sockets: tuple[Socket, ...]
     peers: tuple[Peer, ...]
     stun: tuple[StunQuery, ...] = ()
+    filter: tuple[Rule, ...] | None = None

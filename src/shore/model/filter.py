@@ -4,19 +4,20 @@ Rules are a union; what no rule names is refused. Answers need no rule: TCP is j
 by a table of flows that went out, ICMP errors by the packet that they quote.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-Protocol = Literal["tcp", "udp", "icmp"] | int
+Protocol = Literal["tcp", "udp", "icmp"] | Annotated[int, msgspec.Meta(ge=0, le=255)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
 class Ports(msgspec.Struct, frozen=True):
     """A protocol and its ports, both ends included; all of them where it has none. None: every protocol."""
 
     protocol: Protocol | None = None
-    first: int = 0
-    last: int = 65535
+    first: Port = 0
+    last: Port = 65535
 
 
 class Rule(msgspec.Struct, frozen=True):

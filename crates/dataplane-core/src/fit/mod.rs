@@ -12,7 +12,7 @@ pub mod layout;
 pub mod mss;
 pub mod pieces;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod too_big;
 pub mod verdict;
 

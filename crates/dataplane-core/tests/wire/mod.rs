@@ -127,6 +127,7 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
         }],
         peers,
         stun: Vec::new(),
+        filter: None,
     }
 }
 
@@ -374,11 +375,12 @@ impl Wire {
     }
 }
 
-/// An IPv4 packet with a kind at byte 20 and a number at byte 24, 96 bytes long.
+/// An IPv4 packet of ICMP with a kind at byte 20 and a number at byte 24, 96 bytes long.
 pub fn packet(from: Ipv4Addr, to: Ipv4Addr, kind: u8, number: u32) -> Vec<u8> {
     let mut packet = vec![0; 96];
     packet[0] = 0x45;
     packet[2..4].copy_from_slice(&96_u16.to_be_bytes());
+    packet[9] = 1;
     packet[12..16].copy_from_slice(&from.octets());
     packet[16..20].copy_from_slice(&to.octets());
     packet[20] = kind;
