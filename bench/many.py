@@ -51,7 +51,9 @@ def crowd() -> Iterator[tuple[ShoreEnd, int]]:
         keys = [os.urandom(32) for _ in range(PEERS)]
         node = ShoreEnd(lab["a"], _node(own, keys))
         peers = [
-            ShoreEnd(lab["b"], _peer(number, key, own), name=f"p{number}") for number, key in enumerate(keys)
+            # They share a host, and all of them have a route to the node.
+            ShoreEnd(lab["b"], _peer(number, key, own), extra="Table = off\n", name=f"p{number}")
+            for number, key in enumerate(keys)
         ]
         try:
             with ThreadPoolExecutor(4) as pool:
@@ -91,4 +93,4 @@ def _peer(number: int, key: bytes, own: bytes) -> Side:
 
 
 def _inner(number: int) -> str:
-    return f"10.8.1.{number}"
+    return f"10.{100 + number}.0.1"

@@ -2,15 +2,14 @@
 
 import contextlib
 import json
-import subprocess
-import time
 from collections.abc import Iterator
 
 import msgspec
 
 from bench.machine import cpu_seconds
+from shore.lab.bulk import iperf_server
 from shore.lab.ends import PORT, end_of, sides
-from shore.lab.net import Host, Net, until
+from shore.lab.net import Net, until
 
 # wireguard-go as its authors have it now.
 CURRENT = "wireguard"
@@ -54,25 +53,9 @@ class Load(msgspec.Struct, frozen=True):
     retransmits: int = 0
 
 
-@contextlib.contextmanager
-def iperf_server(host: Host, address: str = B) -> Iterator[None]:
-    """An iperf3 server in a host, for one run."""
-    server = subprocess.Popen(
-        host.inside("iperf3", "-s", "-1", "-B", address),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(0.3)
-    try:
-        yield
-    finally:
-        server.kill()
-        server.wait()
-
-
 def tcp(net: Net, seconds: int) -> Load:
     """One TCP stream from a to b with cubic."""
-    with iperf_server(net.b):
+    with iperf_server(net.b, B):
         words = ["iperf3", "-c", B, "-C", "cubic", "-t", str(seconds), "-J"]
         end = json.loads(net.a.run(*words))["end"]
     received = end["sum_received"]
@@ -88,7 +71,7 @@ def priced(made: Pair, seconds: int) -> tuple[Load, float]:
 
 def udp(net: Net, seconds: int, rate: str) -> Load:
     """Datagrams of 1,200 bytes from a to b at a rate (`1G`; `0` is unlimited)."""
-    with iperf_server(net.b):
+    with iperf_server(net.b, B):
         words = ["iperf3", "-c", B, "-u", "-b", rate, "-l", "1200", "-t", str(seconds), "-J"]
         end = json.loads(net.a.run(*words))["end"]
     total = end["sum"]

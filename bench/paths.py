@@ -1,12 +1,10 @@
 """The rows of several paths: two Shore nodes, two links, and one of them fails."""
 
-import contextlib
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from bench.figure import NEVER, Figure, gap, least, long_time, median, most, percentile_of
-from bench.pair import CURRENT, iperf_server
+from bench.pair import CURRENT
 from bench.recovery import RIVAL_PATIENCE
 from shore.lab.link import Link
 from shore.lab.multipath import INNER, Twin, roaming, twin
@@ -59,7 +57,10 @@ def interactive(rounds: int, _seconds: int) -> list[Figure]:
     """Sparse flows on two paths: a black hole with 300 Mbit/s of bulk alongside, 20 Hz."""
     lost = []
     for _ in range(rounds):
-        with twin("interactive", own=INTERACTIVE, cable=True) as pair, bulk(pair):
+        with (
+            twin("interactive", own=INTERACTIVE, cable=True) as pair,
+            pair.bulk(),
+        ):
             pinger = Pinger(pair.lab["a"], INNER)
             time.sleep(2)
             in_use(pair).change(black_hole=True)
@@ -143,14 +144,20 @@ def skewed(rounds: int, _seconds: int) -> list[Figure]:
     """
     refused, lost, moved = [], [], []
     for _ in range(rounds):
-        with twin("to-faster", delay_ms=60, second_delay_ms=10) as pair, bulk(pair):
+        with (
+            twin("to-faster", delay_ms=60, second_delay_ms=10) as pair,
+            pair.bulk(),
+        ):
             pinger = Pinger(pair.lab["a"], INNER)
             before = _replayed(pair)
             moved.append(_moves_to(pair, "two", 20))
             time.sleep(2)
             refused.append(_replayed(pair) - before)
             lost.append(pinger.stop().lost())
-        with twin("to-slower", delay_ms=10, second_delay_ms=60) as pair, bulk(pair):
+        with (
+            twin("to-slower", delay_ms=10, second_delay_ms=60) as pair,
+            pair.bulk(),
+        ):
             time.sleep(2)
             before = _replayed(pair)
             pair.one.change(loss=0.06, toward="b")
@@ -175,22 +182,6 @@ def _moves_to(pair: Twin, link: str, within_s: float) -> bool:
 def in_use(pair: Twin) -> Link:
     """The link that a's packets take."""
     return pair.two if pair.link_of() == "two" else pair.one
-
-
-@contextlib.contextmanager
-def bulk(pair: Twin, rate: str = "300M") -> Iterator[None]:
-    """So many bits of 1,200-byte datagrams a second from a to b."""
-    with iperf_server(pair.lab["b"], INNER):
-        words = ["iperf3", "-c", INNER, "-u", "-b", rate, "-l", "1200", "-t", "120"]
-        client = subprocess.Popen(
-            pair.lab["a"].inside(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(1)
-        try:
-            yield
-        finally:
-            client.kill()
-            client.wait()
 
 
 def _gap(pair: Twin, fault: Fault) -> float:

@@ -11,6 +11,7 @@ from bench.machine import hogs, limited, pss_mb
 from bench.many import many_peers
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
+from bench.relay import relay_throughput
 from shore.lab.ends import SHORE, ShoreEnd
 from shore.lab.net import until
 from shore.lab.pinger import Pinger, Pings
@@ -201,4 +202,5 @@ ROWS: dict[str, Row] = {
     "mtu_shrinking": mtu.shrinking,
     "forged": mtu.forged,
     "many_peers": many_peers,
+    "relay": relay_throughput,
 }

@@ -2,7 +2,7 @@
 
 from typing import final
 
-__all__ = ["ModelPlane", "confine", "public_key", "run"]
+__all__ = ["ModelPlane", "RelayStreams", "TlsIdentity", "TlsServer", "confine", "public_key", "run"]
 
 def run(listener: int, user: int, seed: int) -> None:
     """Run the data plane: serve brains on the listening socket until one says `stop`.
@@ -26,7 +26,7 @@ class ModelPlane:
     """A data plane without sockets, TUN, clock or cryptography, for simulations: it protects nothing.
 
     Its reflexes are the product's. `now` is in seconds and never falls; endpoints are strings
-    (`192.0.2.1:51820`). After each call, `transmit` and `facts` have what came of it. Messages are
+    (`192.0.2.1:51820`). After each call, `outcome` has what came of it. Messages are
     those of docs/protocol/dataplane.md without their frames. To be used by one thread.
     """
 
@@ -43,8 +43,14 @@ class ModelPlane:
     def receive(self, socket: int, remote: str, datagram: bytes, now: float) -> bytes | None:
         """Take a datagram; return the inner packet if one was in it."""
 
-    def send(self, packet: bytes, now: float) -> None:
-        """Take a packet as from the TUN: it is sealed, staged or dropped."""
+    def measure(self, questions: bytes, now: float) -> None:
+        """Ask about sizes, as in `measure`; each answer is a fact. Raises ValueError for other bytes."""
+
+    def send(self, packet: bytes, now: float) -> int:
+        """Take a packet as from the TUN: it is sealed, staged or dropped.
+
+        Returns how much of it the path carries: less than all of it where it was refused for its size.
+        """
 
     def tick(self, now: float) -> None:
         """Do what is due; to be called at `deadline`."""
@@ -52,14 +58,102 @@ class ModelPlane:
     def deadline(self) -> float:
         """When to call `tick` next."""
 
-    def transmit(self) -> list[tuple[int | None, int, str, bytes]]:
-        """Take the datagrams that want to leave: peer, socket, remote endpoint, bytes."""
+    def outcome(self) -> tuple[list[tuple[int | None, int, str, bytes]], list[tuple[int, bytes]], float]:
+        """Take what came of the calls before, and hear the deadline.
+
+        The datagrams that want to leave (peer, socket, remote endpoint, bytes), and the facts that wait
+        (serial and message).
+        """
 
     def refused(self, peer: int | None, socket: int, remote: str, now: float) -> None:
-        """The kernel did not take a datagram that `transmit` gave."""
+        """The kernel did not take a datagram that `outcome` gave."""
 
-    def facts(self) -> list[tuple[int, bytes]]:
-        """Take the facts that wait: serial and message."""
+    def counters(self, changed: bool, now: float) -> bytes:
+        """Counters as the list in an answer: of all peers, or of those that `changed` since the last time."""
 
-    def counters(self, now: float) -> bytes:
-        """The counters of every peer, as the list in an answer."""
+@final
+class TlsIdentity:
+    """Certificate chain and key of a relay."""
+
+    def __new__(cls, certificates: bytes, key: bytes) -> TlsIdentity:
+        """Both PEM. Raises ValueError with one sentence."""
+
+@final
+class TlsServer:
+    """The server's side of one TLS 1.3 connection, without a socket. To be used by one thread.
+
+    Every method raises ConnectionError where TLS is broken (`take` then has an alert for the other side),
+    and ValueError after the connection became a stream.
+    """
+
+    def __new__(cls, identity: TlsIdentity) -> TlsServer: ...
+    def receive(self, ciphertext: bytes) -> bytes:
+        """Ciphertext in, the plaintext that it held out."""
+
+    def send(self, plaintext: bytes) -> None:
+        """Plaintext, to go with the next `take`."""
+
+    def take(self) -> bytes:
+        """The ciphertext that is to be written now."""
+
+    def close(self) -> None:
+        """Say that we send no more; `take` has it."""
+
+    def closed(self) -> bool:
+        """Whether the other side said that it sends no more."""
+
+    def handshaking(self) -> bool:
+        """Whether there is no plaintext yet."""
+
+    def exporter(self) -> bytes:
+        """32 bytes that only the two ends of this connection know (RFC 8446 §7.5, docs/protocol/relay.md)."""
+
+@final
+class RelayStreams:
+    """All streams of a relay: frames, queues, forwarding (docs/protocol/relay.md). To be used by one thread.
+
+    A tag is 8 bytes; `now` is in seconds and never falls. What forwards, is forwarded inside; what is said
+    to the relay itself comes out of `receive`.
+    """
+
+    def __new__(cls) -> RelayStreams: ...
+    def open(self, id: int, tls: TlsServer) -> None:
+        """From here on what this connection says is frames; `id` is new. Takes `tls` over."""
+
+    def admit(self, id: int, tag: bytes, rate: int, now: float) -> None:
+        """Let it forward as `tag`, `rate` bytes a second (0: no limit); who had the tag has it no longer."""
+
+    def close(self, id: int) -> None:
+        """Forget it."""
+
+    def bind(self, tag: bytes, bound: bool) -> None:
+        """Whether this node has a bound address, for when it has no stream."""
+
+    def receive(
+        self, id: int, ciphertext: bytes, now: float
+    ) -> tuple[list[tuple[int, bytes]], list[tuple[bytes, bytes, bytes]]]:
+        """Frames for the relay as (type, content); for bound addresses (source, destination, datagram).
+
+        Raises ConnectionError where the stream must end.
+        """
+
+    def deliver(self, source: bytes, destination: bytes, datagram: bytes) -> bool:
+        """Queue a datagram for the stream with this tag; False where there is none."""
+
+    def say(self, id: int, kind: int, content: bytes) -> None:
+        """Queue a frame of the relay's own, of at most 65,536 bytes."""
+
+    def ready(self) -> list[int]:
+        """The streams that have got something to write since the last call."""
+
+    def take(self, id: int, most: int) -> bytes:
+        """Ciphertext of about `most` bytes to write now; whether more is queued says `waits`."""
+
+    def waits(self, id: int) -> bool:
+        """Whether frames are queued."""
+
+    def end(self, id: int) -> bytes:
+        """All that is queued, and TLS's word that no more will come."""
+
+    def counters(self) -> list[tuple[str, int]]:
+        """What was counted, by name."""

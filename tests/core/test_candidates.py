@@ -11,7 +11,7 @@ REMOTE, LEARNED = "192.0.2.1:51820", "192.0.2.1:40000"
 def test_one_uplink_is_the_unbound_socket_s() -> None:
     sockets = Sockets()
     sockets.unbound[4] = UNBOUND
-    assert places(sockets, [(1, LEARNED)], [REMOTE], {1}) == ((1, LEARNED), (1, REMOTE))
+    assert places(sockets, [(1, LEARNED)], [REMOTE], [], {1}) == ((1, LEARNED), (1, REMOTE))
 
 
 def test_the_unbound_socket_is_no_path_beside_those_of_uplinks() -> None:
@@ -19,7 +19,7 @@ def test_the_unbound_socket_is_no_path_beside_those_of_uplinks() -> None:
     sockets.unbound[4] = UNBOUND
     sockets.uplinks = {("eth0", 2, 4): ETH0, ("eth1", 3, 4): ETH1}
     spoken = [(1, LEARNED), (3, REMOTE)]
-    assert places(sockets, spoken, [REMOTE], {1, 2, 3}) == (
+    assert places(sockets, spoken, [REMOTE], [], {1, 2, 3}) == (
         (3, REMOTE),
         (2, LEARNED),
         (3, LEARNED),
@@ -30,4 +30,29 @@ def test_the_unbound_socket_is_no_path_beside_those_of_uplinks() -> None:
 def test_where_a_peer_was_is_tried_first_when_its_socket_is_gone() -> None:
     sockets = Sockets()
     sockets.unbound[4] = UNBOUND
-    assert places(sockets, [(3, LEARNED)], [REMOTE], {1}) == ((1, LEARNED), (1, REMOTE))
+    assert places(sockets, [(3, LEARNED)], [REMOTE], [], {1}) == ((1, LEARNED), (1, REMOTE))
+
+
+def test_the_ports_of_a_symmetric_nat_leave_room_for_other_ways() -> None:
+    sockets = Sockets()
+    sockets.uplinks = {("eth0", 2, 4): ETH0, ("eth1", 3, 4): ETH1}
+    spoken = [(2, f"198.51.100.1:{port}") for port in range(4, 0, -1)]
+    told = [f"198.51.100.1:{port}" for port in range(5, 10)]
+    found = places(sockets, spoken, [REMOTE], [*told, "203.0.113.1:1"], {2, 3})
+    assert found == (
+        (2, "198.51.100.1:4"),
+        (2, "198.51.100.1:3"),
+        (2, REMOTE),
+        (3, REMOTE),
+        (3, "198.51.100.1:5"),
+        (3, "198.51.100.1:6"),
+        (2, "203.0.113.1:1"),
+        (3, "203.0.113.1:1"),
+    )
+
+
+def test_every_port_that_the_file_names_is_a_path() -> None:
+    sockets = Sockets()
+    sockets.unbound[4] = UNBOUND
+    named = [f"192.0.2.1:{port}" for port in (1, 2, 3)]
+    assert places(sockets, [(1, LEARNED)], named, [], {1}) == ((1, LEARNED), *((1, name) for name in named))

@@ -48,6 +48,7 @@ from shore.model.config import Endpoint, PeerConfig, TunnelConfig
 from shore.model.desired import Peer, Socket
 from shore.model.facts import (
     Fact,
+    LaneCounters,
     Losing,
     PathCounters,
     PeerCounters,
@@ -59,6 +60,7 @@ from shore.model.facts import (
 )
 from shore.model.filter import Ports, Rule
 from shore.model.links import Link
+from shore.model.status import LaneStatus
 
 ME, PEER, OTHER = b"\1" * 32, b"\2" * 32, b"\3" * 32
 V4, V6 = Socket(1, 4), Socket(2, 6)
@@ -383,3 +385,12 @@ def test_a_path_is_told_with_where_it_leaves_what_the_peer_sees_and_why_it_waits
     assert (one.uplink, one.local, one.observed) == ("eth0", "192.0.2.1:51820", "203.0.113.1:9")
     assert (one.cost_ms, one.hold_s, one.path_mtu) == (20.0, None, None)
     assert (other.family, other.uplink, other.local, other.hold_s) == (6, None, None, 3.0)
+
+
+def test_both_lanes_are_wanted_of_every_peer_and_told_as_they_are_in_use() -> None:
+    table = running()
+    assert [lane.id for lane in table.peer().lanes] == [0, 1]
+    in_use = (LaneCounters(0, 3.0, 900), LaneCounters(1, 2.9, 20))
+    table.tell(PlaneAnswered({}, {}, (msgspec.structs.replace(probed(), lanes=in_use),)))
+    status = tunnel_status(table.node, table.now, brain_pid=1, public_key=None, notes=())
+    assert status.peers[0].lanes == (LaneStatus(0, 3.0, 900), LaneStatus(1, 2.9, 20))

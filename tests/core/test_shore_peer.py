@@ -10,6 +10,7 @@ from shore.core.events import (
     FactTold,
     LinksChanged,
     NameResolved,
+    PeerCalled,
     PlaneAnswered,
     PlaneStarted,
     SocketsOpened,
@@ -259,3 +260,20 @@ def test_names_of_stun_servers_are_asked_for_like_those_of_endpoints() -> None:
     config = msgspec.structs.replace(Table().config, stun=stun)
     asked = [action for action in Node().handle(Configured(config), 0.0) if isinstance(action, Resolve)]
     assert asked == [Resolve("stun.example.com")]
+
+
+def test_a_peer_of_a_mesh_is_sought_at_its_candidates_but_not_at_ourselves() -> None:
+    told = tuple(Candidate(f"{host}:1", "host") for host in ("192.0.2.9", "198.51.100.9"))
+    table = Table(peers=(PeerConfig(PEER, allowed_ips=("100.64.0.2/32",), candidates=told),))
+    assert table.paths() == [(1, "192.0.2.9:1"), (1, "198.51.100.9:1")]
+    assert table.peer().wanted
+    assert table.peer().keepalive_s == 25
+
+
+def test_a_peer_that_calls_is_probed_where_it_says() -> None:
+    table = Table(peers=(PeerConfig(PEER, allowed_ips=("100.64.0.2/32",)),))
+    table.fact(Acquainted(PEER, False))
+    poke = table.peer().poke
+    table.tell(PeerCalled(PEER, (Candidate("203.0.113.7:9", "server_reflexive"),)))
+    assert (table.paths(), table.peer().poke) == ([(1, "203.0.113.7:9")], poke + 1)
+    table.tell(PeerCalled(bytes(32), ()))

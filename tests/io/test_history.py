@@ -73,3 +73,17 @@ def test_a_disk_that_is_full_loses_lines_and_nothing_else(
 def test_a_directory_that_cannot_be_made_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file in the way")
     History("wg0").keep(PEER, changes(1)[0])
+
+
+def test_what_is_kept_of_a_removed_peer_goes_after_a_month_and_that_of_others_stays(directory: Path) -> None:
+    kept = History("wg0")
+    for public_key in (PEER, OTHER, None):
+        kept.keep(public_key, changes(1)[0])
+    written = (directory / f"{OTHER.hex()}.jsonl").stat().st_mtime
+    kept.prune([PEER], written + history.REMOVED_KEPT_S - 60)
+    assert kept.peers() == [PEER, OTHER]
+    kept.prune([PEER], written + history.REMOVED_KEPT_S + 60)
+    assert kept.peers() == [PEER]
+    assert kept.read(PEER) == (*changes(1), *changes(1))
+    kept.keep(OTHER, changes(2)[1])
+    assert [change.at for change in kept.read(OTHER)] == [0.0, 1.0]

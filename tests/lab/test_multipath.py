@@ -112,3 +112,17 @@ def test_a_node_that_may_not_probe_is_plain_wireguard_to_others(probing: str) ->
         finally:
             a.down()
             b.down()
+
+
+def test_copies_of_a_20_hz_flow_survive_beside_300_mbit_of_bulk_on_a_path_50_ms_slower() -> None:
+    with twin("lanes", own="#@ Redundancy = interactive\n", delay_ms=10, second_delay_ms=60) as pair:
+        until(
+            lambda: all([lane.id for lane in pair.peer(end).lanes] == [0, 1] for end in (pair.a, pair.b)), 10
+        )
+        with pair.bulk():
+            before = {lane.id: lane.messages for lane in pair.peer().lanes}
+            _, pings = pinged(pair, 4, lambda: pair.one.change(black_hole=True))
+            after = {lane.id: lane.messages for lane in pair.peer().lanes}
+        assert pings.lost() == 0, pair.a.log()
+        assert after[1] - before[1] >= len(pings.sent), "pings take lane 1"
+        assert after[0] - before[0] > 10_000, "bulk takes lane 0"

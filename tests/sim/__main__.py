@@ -1,7 +1,7 @@
-"""Play random schedules: `python -m tests.sim [--first N] [--count N] [--seconds S] [--shrink] [--seed N]`.
+"""Play random schedules: `python -m tests.sim [--first N] [--count N] [--seconds S] [--seed N] [--keep]`.
 
 Runs on all processors. Each failing seed is printed, shortened to the faults that matter, and drawn into
-`target/sim/SEED.mmd`; what was printed can be kept in `tests/sim/seeds`.
+`target/sim/SEED.mmd`; `--keep` makes a test of it in `tests/sim/seeds`.
 """
 
 import argparse
@@ -13,22 +13,50 @@ from pathlib import Path
 
 import msgspec
 from tests.sim.diagram import draw
-from tests.sim.scenario import Scenario, play, shrink
+from tests.sim.scenario import LATEST, Scenario, play, shrink
 from tests.sim.world import Broken
 
 DRAWN = Path("target/sim")
+KEPT = Path(__file__).parent / "seeds"
+SAY_EVERY = 60.0
 
 
 def try_one(seed: int) -> tuple[int, int, str]:
     """One seed: it, how many datagrams, and what broke."""
     try:
-        return seed, play(Scenario(seed)).datagrams, ""
+        return seed, play(Scenario(seed, edition=LATEST)).datagrams, ""
     except Broken as broken:
         return seed, 0, str(broken)
 
 
-def report(scenario: Scenario) -> None:
-    """Say which faults matter, and draw the run."""
+def play_all(seeds: range, seconds: float = float("inf"), workers: int = os.cpu_count() or 1) -> list[int]:
+    """Play them, and say how it goes; returns those that broke something."""
+    started = said = time.monotonic()
+    played, failed = 0, []
+    with ProcessPoolExecutor(workers) as pool:
+        batch = workers * 16
+        for start in range(0, len(seeds), batch):
+            for seed, _, broken in pool.map(try_one, seeds[start : start + batch]):
+                played += 1
+                if broken:
+                    failed.append(seed)
+                    print(broken, flush=True)
+            if time.monotonic() - started > seconds:
+                break
+            if time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                print(_progress(played, said - started, failed), flush=True)
+    print(_progress(played, time.monotonic() - started, failed), flush=True)
+    return failed
+
+
+def _progress(played: int, took: float, failed: list[int]) -> str:
+    rate = played / took * 60
+    return f"{played} schedules in {took:.1f} s ({rate:.0f} a minute), {len(failed)} broken"
+
+
+def report(scenario: Scenario, *, keep: bool = False) -> None:
+    """Say which faults matter, draw the run, and keep it as a test if asked to."""
     shorter = shrink(scenario)
     try:
         play(shorter)
@@ -36,7 +64,10 @@ def report(scenario: Scenario) -> None:
         DRAWN.mkdir(parents=True, exist_ok=True)
         path = DRAWN / f"{scenario.seed}.mmd"
         path.write_text(draw(broken.world, str(broken)))  # type: ignore[attr-defined]
-        print(f"  keep as {msgspec.json.encode(shorter).decode()}\n  drawn in {path}")
+        kept = msgspec.json.encode(shorter)
+        print(f"  keep as {kept.decode()}\n  drawn in {path}")
+        if keep:
+            (KEPT / f"{scenario.seed}.json").write_bytes(kept + b"\n")
 
 
 def main() -> int:
@@ -47,31 +78,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--seed", type=int, help="one seed, shortened and drawn")
     parser.add_argument("--draw", type=int, default=3, help="how many failing seeds to shorten and draw")
+    parser.add_argument("--keep", action="store_true", help="keep those as tests (tests/sim/seeds)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if options.seed is not None:
         seed, datagrams, broken = try_one(options.seed)
         print(broken or f"seed {seed}: {datagrams} datagrams, nothing broken")
-        if broken:
-            report(Scenario(seed))
-        return bool(broken)
-    started = time.monotonic()
-    played, failed = 0, []
-    with ProcessPoolExecutor(options.workers) as workers:
+        failed = [seed] if broken else []
+    else:
         seeds = range(options.first, options.first + options.count)
-        batch = options.workers * 16
-        for start in range(0, len(seeds), batch):
-            for seed, _, broken in workers.map(try_one, seeds[start : start + batch]):
-                played += 1
-                if broken:
-                    failed.append(seed)
-                    print(broken, flush=True)
-            if time.monotonic() - started > options.seconds:
-                break
-    took = time.monotonic() - started
-    print(f"{played} schedules in {took:.1f} s ({played / took * 60:.0f} a minute), {len(failed)} broken")
+        failed = play_all(seeds, options.seconds, options.workers)
     for seed in failed[: options.draw]:
-        report(Scenario(seed))
+        report(Scenario(seed, edition=LATEST), keep=options.keep)
     return bool(failed)
 
 

@@ -88,6 +88,39 @@ def offline(scene: Scene, count: int) -> None:
         uplink.hole_in += count
 
 
+def v4_dies(scene: Scene, count: int) -> None:
+    """An uplink swallows IPv4, and carries IPv6 if it has it."""
+    scene.uplink.dead4 += count
+
+
+def v6_dies(scene: Scene, count: int) -> None:
+    """An uplink swallows IPv6."""
+    scene.uplink.dead6 += count
+
+
+def narrow(scene: Scene, count: int) -> None:
+    """An uplink carries smaller packets than before, and nobody says so."""
+    if count > 0:
+        scene.uplink.mtu = min(scene.uplink.mtu, LEAST_MTU + int(scene.fault.amount * 140))
+    else:
+        scene.uplink.mtu = scene.uplink.whole_mtu
+
+
+def flaps(scene: Scene, count: int) -> None:
+    """An uplink swallows everything, then nothing, again and again."""
+    silent(scene, count)
+    if count > 0:
+        half = 0.2 + scene.fault.amount * 2.0
+        beats = int(scene.fault.lasts / half)
+        for beat in range(1, beats + beats % 2 - 1):
+            scene.world.after(beat * half, _flap, scene, -1 if beat % 2 else 1)
+
+
+def _flap(scene: Scene, count: int) -> None:
+    silent(scene, count)
+    scene.world.look()
+
+
 def lossy(scene: Scene, count: int) -> None:
     """An uplink loses up to a fifth."""
     scene.uplink.loss = max(scene.uplink.loss + count * scene.fault.amount * 0.2, 0.0)
@@ -179,8 +212,15 @@ KINDS: dict[str, Callable[[Scene, int], None]] = {
         sleeps,
         crashes,
         resolver_down,
+        v4_dies,
+        v6_dies,
+        narrow,
+        flaps,
     )
 }
+LEAST_MTU = 1288
+# Those that the first edition knew; what broke in it is kept as it was.
+FIRST_KINDS = sorted(KINDS.keys() - {"v4_dies", "v6_dies", "narrow", "flaps"})
 
 
 def strike(world: World, fault: Fault) -> None:

@@ -21,14 +21,14 @@ from shore.core import events
 from shore.core.node import Node
 from shore.model.config import TunnelConfig
 from shore.model.desired import DesiredState, Socket
-from shore.model.facts import Fact, PeerCounters
-from shore.model.links import Link
+from shore.model.facts import Acquainted, Fact, PeerCounters
+from shore.model.links import Family, Link
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 QUESTION_EVERY = 0.5
-QUESTION_WITHIN = 1.0
+COUNTERS_EVERY = 2
 STARTING_TAKES = 0.05
 PUSHING_TAKES = 0.002
 RESOLVING_TAKES = 0.03
@@ -37,8 +37,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_fact = msgspec.msgpack.Decoder(Fact).decode
 _decode_counters = msgspec.msgpack.Decoder(tuple[PeerCounters, ...]).decode
 _HEADER = struct.Struct(">BxH8x4s4sBxxxI")
-PACKET = 92
-_REST = bytes(PACKET - _HEADER.size)
+PACKET, LARGE = 92, 1360
 
 
 @dataclass
@@ -56,9 +55,19 @@ def inner(number: int) -> bytes:
     return bytes((10, 0, 0, number))
 
 
-def packet(source: int, target: int, kind: int, number: int) -> bytes:
+def packet(source: int, target: int, kind: int, number: int, size: int = PACKET) -> bytes:
     """An inner packet; kind 8 asks for an answer and 0 is one, as in ICMP."""
-    return _HEADER.pack(0x45, PACKET, inner(source), inner(target), kind, number) + _REST
+    return _HEADER.pack(0x45, size, inner(source), inner(target), kind, number) + bytes(size - _HEADER.size)
+
+
+def _families(uplink: Uplink) -> tuple[Family, ...]:
+    both: tuple[Family, ...] = (4, 6)
+    return tuple(family for family in both if uplink.up and uplink.has(family))
+
+
+def _all_families(uplinks: list[Uplink]) -> list[Family]:
+    both: tuple[Family, ...] = (4, 6)
+    return [family for family in both if family == 4 or any(up.has(family) for up in uplinks)]
 
 
 class Machine:
@@ -80,6 +89,8 @@ class Machine:
         self.announced: list[tuple[float, do.Announce]] = []
         # Where its datagrams were taken, or where it was spoken to from, in this plane's life.
         self.proved: set[str] = set()
+        # Who was found to be a Shore node in this plane's life.
+        self.acquainted: set[bytes] = set()
         self.disturbed = 0.0
         # Since when it remembers what it learnt of others.
         self.born = 0.0
@@ -91,8 +102,16 @@ class Machine:
         self._inbox: list[events.Event] = []
         self._draining = False
         self._wake_at = float("inf")
+        # When the plane wants a tick, and when it was last scheduled: earlier, if anything.
+        self._deadline = 0.0
         self._tick_at = float("inf")
         self._life = 0
+        self._questions = 0
+        # Whether this brain was told the counters of all peers by this plane.
+        self._told_all = False
+        self._in_force: frozenset[int] = frozenset()
+        # Paths by which data must not be fragmented.
+        self._sized: frozenset[tuple[int, str]] = frozenset()
 
     # Life.
 
@@ -109,7 +128,7 @@ class Machine:
         self._life += 1
         self.node, self.plane, self.applied = None, None, None
         self.sockets, self._facts, self._pending, self._inbox = {}, [], None, []
-        self.proved = set()
+        self.proved, self.acquainted = set(), set()
         self._wake_at = self._tick_at = float("inf")
         self.disturbed = self.born = self.world.now + back_after
         self.stalled, self.asleep_since = False, None
@@ -124,7 +143,7 @@ class Machine:
         if self.plane is None:
             return
         self.plane, self.applied, self._facts = None, None, []
-        self.proved = set()
+        self.proved, self.acquainted = set(), set()
         self._tick_at = float("inf")
         self.disturbed = self.world.now
         self._later(0.001, self.tell, events.PlaneLost(reason))
@@ -133,7 +152,7 @@ class Machine:
         """Another brain attaches to the running plane, or starts one."""
         self._inbox = []
         self._starts += 1
-        self.stalled = False
+        self.stalled = self._told_all = False
         self._wake_at = float("inf")
         plane_held = self.plane is not None and self.applied is not None
         port = self.node.listen_port if self.node is not None else 0
@@ -178,7 +197,7 @@ class Machine:
     def links_changed(self) -> None:
         """Tell the links as they are."""
         links = tuple(
-            Link(up.name, up.index, up.up, 1500, (up.address,) if up.up else (), (4,) if up.up else ())
+            Link(up.name, up.index, up.up, up.whole_mtu, up.addresses if up.up else (), _families(up))
             for up in self.uplinks
         )
         self.tell(events.LinksChanged(links))
@@ -216,16 +235,17 @@ class Machine:
                 self._pending = action
             case do.OpenSockets():
                 port = action.port or 51820
-                made = self._open(4, port, None)
-                self.tell(events.SocketsOpened(port, (made,)))
+                made = tuple(self._open(family, port, None) for family in _all_families(self.uplinks))
+                self.tell(events.SocketsOpened(port, made))
             case do.OpenExtraSocket():
                 port = 40000 + self._last_socket
-                self.tell(events.ExtraSocketOpened(action.public_key, self._open(4, port, None)))
+                family = 6 if action.family == 6 else 4
+                self.tell(events.ExtraSocketOpened(action.public_key, self._open(family, port, None)))
             case do.OpenUplinkSocket():
-                name, index, _ = action.way
+                name, index, of = action.way
                 if any(up.name == name and up.index == index and up.up for up in self.uplinks):
-                    made = self._open(4, action.port, name)
-                    self.tell(events.UplinkSocketOpened(action.way, made))
+                    opened = self._open(of, action.port, name)
+                    self.tell(events.UplinkSocketOpened(action.way, opened))
                 else:
                     self.tell(events.UplinkSocketFailed(action.way, "No such device"))
             case do.StartPlane():
@@ -233,6 +253,9 @@ class Machine:
                 self._later(STARTING_TAKES, self._start_plane, self._starts)
             case do.KillPlane():
                 self.plane_dies(action.why)
+            case do.Measure():
+                if self.plane is not None:
+                    self.plane.measure(_encode(action.questions), self.world.now)
             case do.Resolve():
                 self._later(RESOLVING_TAKES, self._resolve, action.host)
             case do.Announce():
@@ -253,7 +276,8 @@ class Machine:
             return
         self._pid += 1
         self.plane = ModelPlane(self.world.plane_seed(), self.world.now)
-        self.applied, self.proved = None, set()
+        self.applied, self._told_all = None, False
+        self.proved, self.acquainted = set(), set()
         self.tell(events.PlaneStarted(self._pid))
 
     def _push(self) -> None:
@@ -266,6 +290,9 @@ class Machine:
             self.world.broken(f"machine {self.number}: desired state refused: {error}")
             return
         self.applied = push.state
+        self._in_force = frozenset(socket.id for socket in push.state.sockets)
+        paths = [path for peer in push.state.peers for path in peer.paths]
+        self._sized = frozenset((path.socket, path.remote) for path in paths if path.mtu is not None)
         self._facts = [(serial, fact) for serial, fact in self._facts if serial > push.seen]
         named = {socket.id for socket in push.state.sockets}
         self.sockets = {
@@ -294,16 +321,25 @@ class Machine:
             return
         if self.plane is None:
             return
-        counters = _decode_counters(self.plane.counters(self.world.now))
-        self.tell(events.PlaneAnswered({}, {}, counters))
-        self.world.checked(self, counters)
+        self._questions += 1
+        if self._questions % COUNTERS_EVERY:
+            self.tell(events.PlaneAnswered({}, {}))
+            return
+        whole, self._told_all = not self._told_all, True
+        counters = _decode_counters(self.plane.counters(not whole, self.world.now))
+        self.tell(events.PlaneAnswered({}, {}, counters, whole))
+        self.world.checked(self)
 
     # The plane.
 
-    def send(self, target: int, kind: int, number: int) -> None:
+    def send(self, target: int, kind: int, number: int, size: int = PACKET) -> None:
         """A packet from the TUN."""
         if self.plane is not None and self.asleep_since is None:
-            self.plane.send(packet(self.number, target, kind, number), self.world.now)
+            sent = packet(self.number, target, kind, number, size)
+            carried = self.plane.send(sent, self.world.now)
+            if carried < size:
+                # An ICMP message told the sender.
+                self.plane.send(packet(self.number, target, kind, number, carried), self.world.now)
             self._settle()
 
     def deliver(self, uplink: Uplink, at: str, remote: str, datagram: bytes) -> None:
@@ -311,7 +347,9 @@ class Machine:
         if self.plane is None or self.asleep_since is not None or self.applied is None:
             return
         address, _, port = at.rpartition(":")
-        number = self._listener(uplink, int(port)) if address == uplink.address else None
+        family = 6 if address.startswith("[") else 4
+        ours = address == (f"[{uplink.address6}]" if family == 6 else uplink.address)
+        number = self._listener(uplink, int(port), family) if ours else None
         if number is None:
             return
         opened = self.plane.receive(number, remote, datagram, self.world.now)
@@ -319,44 +357,46 @@ class Machine:
             self._take(opened)
         self._settle()
 
-    def _listener(self, uplink: Uplink, port: int) -> int | None:
+    def _listener(self, uplink: Uplink, port: int, family: int) -> int | None:
         """The socket that the kernel picks: a bound one before an unbound one, the newest of equals."""
         unbound = None
         for number in reversed(self.sockets):
             one = self.sockets[number]
-            if one.port == port and self._is_in_force(number):
+            if one.port == port and one.family == family and number in self._in_force:
                 if one.uplink == uplink.name:
                     return number
                 if one.uplink is None and unbound is None:
                     unbound = number
         return unbound
 
-    def _is_in_force(self, number: int) -> bool:
-        return self.applied is not None and any(socket.id == number for socket in self.applied.sockets)
-
     def _take(self, opened: bytes) -> None:
-        _, _, source, target, kind, number = _HEADER.unpack_from(opened)
-        self.world.arrived(self, source, target, kind, number)
+        _, size, source, target, kind, number = _HEADER.unpack_from(opened)
+        self.world.arrived(self, source, target, kind, number, size > PACKET)
         if kind == 8:
-            self.send(source[3], 0, number)
+            self.send(source[3], 0, number, size)
 
     def _settle(self) -> None:
         plane = self.plane
         if plane is None:
             return
         now = self.world.now
-        for peer, socket, remote, datagram in plane.transmit():
+        datagrams, facts, deadline = plane.outcome()
+        for peer, socket, remote, datagram in datagrams:
             uplink = self._exit(socket)
             if uplink is None:
                 plane.refused(peer, socket, remote, now)
+                deadline = now
             else:
-                self.world.carry(self, uplink, self.sockets[socket].port, remote, datagram)
-        for serial, message in plane.facts():
+                fragments = (socket, remote) not in self._sized
+                self.world.carry(self, uplink, self.sockets[socket].port, remote, datagram, fragments)
+        for serial, message in facts:
             fact = _decode_fact(message)
             self._facts.append((serial, fact))
+            if isinstance(fact, Acquainted):
+                self.acquainted.add(fact.public_key)
             self.world.note(self.number, self._told(fact))
             self.tell(events.FactTold(serial, fact))
-        deadline = plane.deadline()
+        self._deadline = deadline
         if deadline < self._tick_at:
             self._tick_at = deadline
             self.world.at(max(deadline, now), self._tick_due, deadline)
@@ -375,7 +415,7 @@ class Machine:
         if one is None:
             return None
         for uplink in self.uplinks:
-            if uplink.up and one.uplink in (None, uplink.name):
+            if uplink.up and one.uplink in (None, uplink.name) and uplink.has(one.family):
                 return uplink
         return None
 
@@ -383,13 +423,17 @@ class Machine:
         if at != self._tick_at:
             return
         self._tick_at = float("inf")
-        if self.asleep_since is None:
+        if self.asleep_since is not None:
+            return
+        if self._deadline > self.world.now:
+            self._tick_at = self._deadline
+            self.world.at(self._deadline, self._tick_due, self._deadline)
+        else:
             self._tick()
 
     def _tick(self) -> None:
         if self.plane is not None:
-            if self.plane.deadline() <= self.world.now:
-                self.plane.tick(self.world.now)
+            self.plane.tick(self.world.now)
             self._settle()
 
     def _later(self, delay: float, what: Callable[..., Any], *arguments: object) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Behaviour = Literal["endpoint", "address", "port"]
+# IP and UDP.
+HEADERS = {4: 28, 6: 48}
 
 
 @dataclass
@@ -87,6 +89,9 @@ class Uplink:
     index: int
     address: str
     nat: Nat | None = None
+    # Its IPv6 address, which nobody translates, and whether it is all it has.
+    address6: str = ""
+    only6: bool = False
     # How many faults keep it down; so of all that is counted here, as faults overlap.
     down: int = 0
     delay: float = 0.01
@@ -94,8 +99,12 @@ class Uplink:
     loss: float = 0.0
     reorder: float = 0.0
     duplicate: float = 0.0
-    mtu: int = 1472
-    # What it swallows: all that goes out, all that comes in, data messages of WireGuard.
+    # Of whole packets, now and when nothing is wrong; nobody says when one is too large.
+    mtu: int = 1500
+    whole_mtu: int = 1500
+    # What it swallows: all of a family, all that goes out, all that comes in, data messages of WireGuard.
+    dead4: int = 0
+    dead6: int = 0
     hole_out: int = 0
     hole_in: int = 0
     deaf: int = 0
@@ -107,8 +116,17 @@ class Uplink:
 
     @property
     def public(self) -> str:
-        """The address that the internet knows it by."""
+        """The IPv4 address that the internet knows it by."""
         return self.nat.address if self.nat else self.address
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its own, of both families."""
+        return (*(() if self.only6 else (self.address,)), *((self.address6,) if self.address6 else ()))
+
+    def has(self, family: int) -> bool:
+        """Whether it has an address of that family."""
+        return bool(self.address6) if family == 6 else not self.only6
 
 
 class Internet:
@@ -122,11 +140,15 @@ class Internet:
 
     def join(self, uplink: Uplink) -> None:
         """Make its address known."""
-        self._homes[uplink.public] = uplink
+        if not uplink.only6:
+            self._homes[uplink.public] = uplink
+        if uplink.address6:
+            self._homes[f"[{uplink.address6}]"] = uplink
 
     def leave(self, uplink: Uplink) -> None:
         """Its address is nobody's any more."""
         self._homes.pop(uplink.public, None)
+        self._homes.pop(f"[{uplink.address6}]", None)
 
     def home(self, remote: str) -> tuple[Uplink | None, int]:
         """Whose endpoint that is, and its port."""
@@ -140,13 +162,22 @@ class Internet:
         """One fault more, or less, that cuts a from b in this direction."""
         self.cuts[(a, b)] = self.cuts.get((a, b), 0) + count
 
-    def carries(self, a: Uplink, b: Uplink) -> bool:
-        """Whether anything sent by `a` can get to `b` now, chance apart."""
-        return not (a.down or b.down or a.hole_out or b.hole_in or self.cuts.get((a, b)))
+    def carries(self, a: Uplink, b: Uplink, family: int = 4) -> bool:
+        """Whether anything sent by `a` can get to `b` now by that family, chance apart."""
+        if a.down or b.down or a.hole_out or b.hole_in or self.cuts.get((a, b)):
+            return False
+        return not (a.dead6 or b.dead6) if family == 6 else not (a.dead4 or b.dead4)
 
-    def delays(self, a: Uplink, b: Uplink, datagram: bytes) -> tuple[float, ...]:
-        """When the copies of a datagram arrive, from now; none if it is lost."""
-        if not self.carries(a, b) or len(datagram) > min(a.mtu, b.mtu):
+    def delays(
+        self, a: Uplink, b: Uplink, datagram: bytes, family: int = 4, *, fragments: bool = False
+    ) -> tuple[float, ...]:
+        """When the copies of a datagram arrive, from now; none if it is lost.
+
+        `fragments`: it may be cut into fragments, so that its size is none of its troubles.
+        """
+        if not self.carries(a, b, family):
+            return ()
+        if not fragments and len(datagram) + HEADERS[family] > min(a.mtu, b.mtu):
             return ()
         if (a.deaf or b.deaf) and datagram[0] == 4 and len(datagram) > 32:
             return ()

@@ -61,3 +61,27 @@ def test_the_internet_carries_what_no_fault_stops() -> None:
     b.deaf = 1
     assert internet.delays(a, b, b"\x04" + bytes(99)) == ()
     assert internet.delays(a, b, b"\x01" + bytes(99)) == (0.02,)
+
+
+def test_a_narrow_uplink_swallows_what_may_not_be_cut() -> None:
+    internet = Internet(random.Random(1))
+    a, b = Uplink(0, "eth0", 2, "192.0.2.1"), Uplink(1, "eth0", 2, "192.0.2.2")
+    b.mtu = 1300
+    assert internet.delays(a, b, bytes(1272)) == (0.02,)
+    assert internet.delays(a, b, bytes(1273)) == ()
+    assert internet.delays(a, b, bytes(1253), 6) == ()
+    assert internet.delays(a, b, bytes(1400), fragments=True) == (0.02,)
+
+
+def test_one_family_dies_and_the_other_lives() -> None:
+    internet = Internet(random.Random(1))
+    a = Uplink(0, "eth0", 2, "192.0.2.1", address6="2001:db8::1")
+    b = Uplink(1, "eth0", 2, "192.0.2.2", address6="2001:db8::2", only6=True)
+    for uplink in (a, b):
+        internet.join(uplink)
+    assert internet.home("192.0.2.2:1") == (None, 1)
+    assert internet.home("[2001:db8::2]:1") == (b, 1)
+    a.dead4 = 1
+    assert (internet.carries(a, b, 4), internet.carries(a, b, 6)) == (False, True)
+    a.dead4, b.dead6 = 0, 1
+    assert (internet.carries(a, b, 4), internet.carries(a, b, 6)) == (True, False)

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
-from tests.sim.machine import Machine, inner
+from tests.sim.machine import LARGE, Machine, inner
 from tests.sim.network import Internet, Uplink
 
 from shore.core.status import tunnel_status
-from shore.model.facts import PeerCounters
 
 PING_EVERY = 0.05
+# One of so many pings is followed by a large one.
+LARGE_EVERY = 10
 FLOWS_WITHIN = 5.0
 TRUE_WITHIN = 8.0
 # A keepalive of 25 s, and what follows from it.
@@ -39,7 +40,7 @@ class Pair:
     def __init__(self, a: Machine, b: Machine) -> None:
         self.a, self.b = a, b
         self.healthy_since: float | None = None
-        self.answered = float("-inf")
+        self.answered = self.answered_large = float("-inf")
         self.sent = self.lost = 0
         self.waiting: dict[int, float] = {}
 
@@ -126,33 +127,48 @@ class World:
 
     # Datagrams.
 
-    def carry(self, sender: Machine, uplink: Uplink, port: int, remote: str, datagram: bytes) -> None:
-        """A datagram leaves a machine."""
+    def carry(
+        self, sender: Machine, uplink: Uplink, port: int, remote: str, datagram: bytes, fragments: bool
+    ) -> None:
+        """A datagram leaves a machine; data may be sent in `fragments`, anything else in none."""
         self.datagrams += 1
         kind = datagram[0]
         if kind not in KINDS_ON_WIRE:
             self.broken(f"I2: machine {sender.number} sent {kind:#x} in the clear")
-        if kind == 4 and len(datagram) > 32 and remote not in sender.proved:
+        is_data = kind == 4 and len(datagram) > 32
+        if is_data and remote not in sender.proved and not self._is_named(sender, remote):
             self.broken(f"I3: machine {sender.number} sent data to {remote}, which is not proved")
-        source = f"{uplink.address}:{port}"
-        self._trace.update(b"%r %s %s" % (self.now, source.encode(), remote.encode()))
+        family = 6 if remote[0] == "[" else 4
+        source = f"[{uplink.address6}]:{port}" if family == 6 else f"{uplink.address}:{port}"
+        self._trace.update(f"{self.now} {source} {remote}".encode())
         self._trace.update(datagram)
         nat = uplink.nat
-        if nat is not None:
+        if nat is not None and family == 4:
             source = nat.leave(source, remote, self.now, self.chance)
         home, target = self.internet.home(remote)
         if home is None or home is uplink:
             return
-        for delay in self.internet.delays(uplink, home, datagram):
+        for delay in self.internet.delays(uplink, home, datagram, family, fragments=is_data and fragments):
             self.after(delay, self._deliver, sender, remote, home, target, source, datagram)
+
+    def _is_named(self, sender: Machine, remote: str) -> bool:
+        """Whether a name leads there, of a peer that cannot be asked: nobody knows it as a Shore node."""
+        home, _ = self.internet.home(remote)
+        if home is None or self.machines[home.owner].public_key in sender.acquainted:
+            return False
+        name = self.named.get(home.owner)
+        return name is not None and remote.rpartition(":")[0].strip("[]") in self.names[name]
 
     def _deliver(
         self, sender: Machine, remote: str, home: Uplink, port: int, source: str, datagram: bytes
     ) -> None:
         if home.down:
             return
-        at: str | None
-        at = f"{home.address}:{port}" if home.nat is None else home.nat.enter(port, source, self.now)
+        at: str | None = f"{home.address}:{port}"
+        if source[0] == "[":
+            at = f"[{home.address6}]:{port}"
+        elif home.nat is not None:
+            at = home.nat.enter(port, source, self.now)
         if at is None:
             return
         receiver = self.machines[home.owner]
@@ -161,7 +177,9 @@ class World:
         receiver.proved.add(source)
         receiver.deliver(home, at, source, datagram)
 
-    def arrived(self, machine: Machine, source: bytes, target: bytes, kind: int, number: int) -> None:
+    def arrived(
+        self, machine: Machine, source: bytes, target: bytes, kind: int, number: int, large: bool
+    ) -> None:
         """A machine's data plane gave an inner packet to its TUN."""
         if target != inner(machine.number):
             self.broken(f"I9: machine {machine.number} got a packet for {target[3]}")
@@ -172,7 +190,10 @@ class World:
             self.broken(f"I1: machine {machine.number} got a packet of {source[3]} for {wanted}")
         if kind == 0:
             pair = self._pings[(pinger, pinged)]
-            pair.answered = self.now
+            if large:
+                pair.answered_large = self.now
+            else:
+                pair.answered = self.now
             pair.waiting.pop(number, None)
 
     def _beat(self, machine: Machine) -> None:
@@ -184,6 +205,9 @@ class World:
                 self._number += 1
                 machine.send(pair.b.number, 8, self._number * 100 + machine.number * 10 + pair.b.number)
                 pair.sent += 1
+                if pair.sent % LARGE_EVERY == 0:
+                    number = self._number * 100 + machine.number * 10 + pair.b.number
+                    machine.send(pair.b.number, 8, number, LARGE)
 
     # What must hold.
 
@@ -205,20 +229,24 @@ class World:
         if any(one.asleep_since is not None or one.node is None for one in (a, b)):
             return False
         return any(
-            (self._finds(b, near) or self._finds(a, far))
-            and self.internet.carries(near, far)
-            and self.internet.carries(far, near)
+            near.has(family)
+            and far.has(family)
+            and (self._finds(b, near, family) or self._finds(a, far, family))
+            and self.internet.carries(near, far, family)
+            and self.internet.carries(far, near, family)
             and not (near.deaf or far.deaf)
             and near.loss + far.loss < 0.1
             for near in a.uplinks
             for far in b.uplinks
+            for family in (4, 6)
         )
 
-    def _finds(self, who: Machine, uplink: Uplink) -> bool:
+    def _finds(self, who: Machine, uplink: Uplink, family: int) -> bool:
         """Whether `who` knows by configuration that somebody is at `uplink`."""
-        if uplink.owner == who.number - 1:
+        if uplink.owner == who.number - 1 or (family == 4 and uplink.nat is not None):
             return False
-        return uplink.nat is None and uplink.address in self.known.get(uplink.owner, ())
+        address = uplink.address6 if family == 6 else uplink.address
+        return address in self.known.get(uplink.owner, ())
 
     def _watch(self) -> None:
         self.after(0.5, self._watch)
@@ -237,16 +265,24 @@ class World:
 
     def _is_known(self, pair: Pair) -> bool:
         """Whether `a` can begin; a machine that was reborn waits for those whom only they can find."""
-        begins = any(self._finds(pair.a, far) for far in pair.b.uplinks)
+        begins = any(
+            far.has(family) and self._finds(pair.a, far, family)
+            for far in pair.b.uplinks
+            for family in (4, 6)
+        )
         return begins or self.now - pair.a.born > FOUND_WITHIN
 
-    def checked(self, machine: Machine, counters: tuple[PeerCounters, ...]) -> None:
-        """Fresh counters of a machine: status must be the truth."""
+    def checked(self, machine: Machine) -> None:
+        """A machine has taken counters: its status must be the truth, and what it keeps what follows."""
         node = machine.node
         if node is None or node.config is None:
             return
         if len(machine.sockets) > 24:
             self.broken(f"I7: machine {machine.number} holds {len(machine.sockets)} sockets")
+        kept = node.desired()
+        node.forget_derived()
+        if kept != node.desired():
+            self.broken(f"I13: machine {machine.number} keeps {kept}, and {node.desired()} follows")
         status = tunnel_status(node, self.now, brain_pid=1, public_key=None, notes=())
         by_key = dict(zip(node.peers, status.peers, strict=True))
         for pair in self.pairs:
@@ -272,7 +308,7 @@ class World:
             (machine.number, numbers[entry.public_key]): entry.switches
             for machine in self.machines
             if machine.node is not None
-            for entry in machine.node.counters
+            for entry in machine.node.counters.values()
         }
 
     def move(self, machine: Machine, uplink: Uplink) -> None:
@@ -289,4 +325,10 @@ class World:
             machine.links_changed()
         name = self.named.get(machine.number - 1)
         if name is not None:
-            self.names[name] = tuple(up.public for up in machine.uplinks if up.nat is None)
+            self.names[name] = found_at(machine.uplinks)
+
+
+def found_at(uplinks: list[Uplink]) -> tuple[str, ...]:
+    """The addresses at which others can begin: public ones, of both families."""
+    v4 = [up.public for up in uplinks if up.nat is None and not up.only6]
+    return (*v4, *(up.address6 for up in uplinks if up.address6))

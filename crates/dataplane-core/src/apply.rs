@@ -16,6 +16,8 @@ use crate::lane::{Keying, Keys, Lane};
 use crate::peer::Peer;
 use crate::plane::{PeerSlot, Plane};
 use crate::probe::{Acquaintance, HelloKey, Tag};
+use crate::relay::tag_at;
+use crate::second::{SECOND, Second};
 use crate::time::Moment;
 
 impl Plane {
@@ -44,7 +46,7 @@ impl Plane {
             self.take_peer(slots[&*peer.public_key], peer, seen, now);
         }
         self.by_tag = tags(&self.peers);
-        let sockets: HashSet<_> = desired.sockets.iter().map(|socket| socket.id).collect();
+        let sockets: HashSet<_> = ids(&desired).collect();
         self.desired = Some(desired);
         self.by_key = slots;
         for peer in self.peers.iter_mut().flatten() {
@@ -144,14 +146,19 @@ impl Plane {
             self.peers[place] = self.make_peer(slot, desired, now);
             return;
         };
-        let keying = self
-            .keying(slot, desired, now)
-            .filter(|keying| keying.keys != peer.lane.wanted_keys());
-        if let Some(keying) = keying {
-            self.by_index.insert(keying.index, slot);
+        let changed = self.keys(desired) != Some(peer.lane.wanted_keys());
+        if changed && let Some(keying) = self.keying(slot, desired, now) {
             peer.lane.change(keying, now);
+            if let Some(second) = &mut peer.second
+                && let Some(keying) = self.keying(slot, desired, now)
+            {
+                second.lane.change(keying, now);
+            }
             peer.keys_changed();
             self.introduce(&mut peer);
+        }
+        if peer.second.is_none() {
+            peer.second = self.second(slot, desired, now);
         }
         peer.adopt(desired.clone(), seen, now);
         self.peers[place] = Some(peer);
@@ -159,10 +166,10 @@ impl Plane {
 
     fn make_peer(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Peer> {
         let keying = self.keying(slot, desired, now)?;
-        self.by_index.insert(keying.index, slot);
         let lane = Lane::new(keying);
         let first_piece = u32::from_le_bytes(self.outputs.commons.secrets.bytes());
         let mut peer = Peer::new(slot, desired.clone(), lane, first_piece, now);
+        peer.second = self.second(slot, desired, now);
         self.introduce(&mut peer);
         Some(peer)
     }
@@ -183,17 +190,27 @@ impl Plane {
         peer.probing.begin(hello_key, &identity.public_key(), &key);
     }
 
-    fn keying(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Keying> {
-        let preshared = desired.preshared_key.map(|key| *key);
+    /// The second lane, where the brain names it.
+    fn second(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Second> {
+        let named = desired.lanes.iter().any(|lane| lane.id == SECOND);
+        let keying = named.then(|| self.keying(slot, desired, now))??;
+        Some(Second::new(keying))
+    }
+
+    fn keys(&self, desired: &desired::Peer) -> Option<Keys> {
         let (private, _) = self.greetings.identity()?;
-        let keys = Keys { private, preshared };
-        let unchanged = |peer: &Peer| peer.lane.wanted_keys() == keys;
-        if self.peers[slot.0 as usize].as_ref().is_some_and(unchanged) {
-            return None;
-        }
+        let preshared = desired.preshared_key.map(|key| *key);
+        Some(Keys { private, preshared })
+    }
+
+    /// An engine with an index that names this peer.
+    fn keying(&mut self, slot: PeerSlot, desired: &desired::Peer, now: Moment) -> Option<Keying> {
+        let keys = self.keys(desired)?;
         let index = self.free_index();
         let (_, identity) = self.greetings.identity()?;
-        let engine = identity.engine(&desired.public_key, preshared.as_ref(), index, now);
+        let preshared = keys.preshared.as_ref();
+        let engine = identity.engine(&desired.public_key, preshared, index, now);
+        self.by_index.insert(index, slot);
         Some(Keying {
             keys,
             index,
@@ -219,30 +236,34 @@ fn tags(peers: &[Option<Peer>]) -> HashMap<Tag, PeerSlot> {
     known.collect()
 }
 
+/// Everything that a path may begin at.
+fn ids(desired: &DesiredState) -> impl Iterator<Item = SocketId> {
+    let sockets = desired.sockets.iter().map(|socket| socket.id);
+    sockets.chain(desired.links.iter().map(|link| link.id))
+}
+
 fn check_paths(desired: &DesiredState) -> Result<(), String> {
+    let leads = |id: SocketId, remote: SocketAddr| {
+        let fits =
+            |socket: &desired::Socket| socket.id == id && (socket.family == 4) == remote.is_ipv4();
+        desired.sockets.iter().any(fits)
+    };
     for path in desired.peers.iter().flat_map(|peer| &peer.paths) {
-        let socket = desired
-            .sockets
-            .iter()
-            .find(|socket| socket.id == path.socket);
-        let family = socket.ok_or_else(|| {
-            format!(
+        if !ids(desired).any(|id| id == path.socket) {
+            return Err(format!(
                 "path {} names socket {}, which is not there",
                 path.id, path.socket
-            )
-        })?;
-        if (family.family == 4) != path.remote.is_ipv4() {
+            ));
+        }
+        let by_link = desired.links.iter().any(|link| link.id == path.socket);
+        let places = by_link == tag_at(path.remote).is_some();
+        if !places || !(by_link || leads(path.socket, path.remote)) {
             return Err(format!(
                 "path {} leads to {} by a socket of the other family",
                 path.id, path.remote
             ));
         }
     }
-    let leads = |id: SocketId, remote: SocketAddr| {
-        let fits =
-            |socket: &desired::Socket| socket.id == id && (socket.family == 4) == remote.is_ipv4();
-        desired.sockets.iter().any(fits)
-    };
     for trial in desired.peers.iter().flat_map(|peer| &peer.trials) {
         if !leads(trial.socket, trial.remote) {
             let (number, remote) = (trial.number, trial.remote);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
 use crate::engine::Key;
 use crate::plane::PeerSlot;
@@ -76,6 +77,8 @@ impl Bucket {
     }
 }
 
+/// How long it takes until the budget has another one.
+pub const NEXT_TOKEN: Duration = Duration::from_millis(20);
 const PROBES_PER_SECOND: f64 = 50.0;
 const BURST: f64 = 25.0;
 const BURST_OF_PEER: f64 = 4.0;

@@ -1,9 +1,9 @@
-//! A peer's numbers, as they answer the brain's question.
+//! A peer's numbers: what was lost, and everything as it answers the brain's question.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::facts::{PathCounters, PeerCounters};
+use crate::facts::{DropReason, PathCounters, PeerCounters};
 use crate::path::Path;
 use crate::peer::Peer;
 use crate::time::Moment;
@@ -38,6 +38,7 @@ impl Peer {
             probed: self.paths.is_probed(),
             switches: self.probing.switches,
             primary_age_s: age(self.paths.primary_since()),
+            lanes: self.lane_counters(now),
             paths: self
                 .paths
                 .iter()
@@ -45,6 +46,59 @@ impl Peer {
                 .collect(),
             drops: self.drops.clone(),
         }
+    }
+
+    pub fn note_drop(&mut self, reason: DropReason, count: u64, now: Moment) {
+        if count == 0 {
+            return;
+        }
+        *self.drops.entry(reason).or_default() += count;
+        // A peer that is silent has no session for reasons of its own.
+        let silent = self
+            .liveness
+            .last_received()
+            .is_none_or(|at| now.since(at) > SILENT);
+        let for_want_of_session = matches!(
+            reason,
+            DropReason::StageExpired | DropReason::StageOverflow | DropReason::NoSession
+        );
+        if !(silent && for_want_of_session) {
+            self.losses.note(reason, count, now);
+        }
+    }
+
+    /// Its counters to be told; with `changed`, none where nothing but ages is different from the last time.
+    pub fn tell_counters(&mut self, changed: bool, now: Moment) -> Option<PeerCounters> {
+        let counters = self.counters(now);
+        let before = self.told.replace(counters.clone().without_ages());
+        (!changed || before != self.told).then_some(counters)
+    }
+}
+
+impl PeerCounters {
+    /// Ages are what passes by itself; whether there is one at all is not.
+    fn without_ages(mut self) -> Self {
+        let ages = [
+            &mut self.last_received_age_s,
+            &mut self.last_handshake_age_s,
+            &mut self.session_age_s,
+            &mut self.unanswered_s,
+        ];
+        let of_paths = self
+            .paths
+            .iter_mut()
+            .flat_map(|path| [&mut path.proof_age_s, &mut path.hold_s]);
+        for age in ages.into_iter().chain(of_paths) {
+            *age = age.map(|_| 0.0);
+        }
+        for path in &mut self.paths {
+            path.state_age_s = 0.0;
+        }
+        for lane in &mut self.lanes {
+            lane.session_age_s = 0.0;
+        }
+        self.primary_age_s = 0.0;
+        self
     }
 }
 
@@ -78,3 +132,5 @@ fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
+
+const SILENT: Duration = Duration::from_secs(5);

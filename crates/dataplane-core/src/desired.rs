@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteArray;
+use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::probe::message::Candidate;
 
@@ -24,6 +24,9 @@ pub struct DesiredState {
     /// What peers may send us; absent where everything that allowed IPs let in may come.
     #[serde(default)]
     pub filter: Option<Vec<Rule>>,
+    /// Streams to relays; their ids are of the same kind as those of sockets.
+    #[serde(default)]
+    pub links: Vec<Link>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -47,6 +50,23 @@ pub struct Socket {
     pub family: u8,
     /// The uplink the socket is bound to, or absent for the unbound socket of its family.
     pub uplink: Option<String>,
+}
+
+/// A connected TCP socket that is to become a stream to a relay (docs/protocol/relay.md).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Link {
+    pub id: SocketId,
+    /// The relay's id, for the brain's own use.
+    #[serde(default)]
+    pub relay: String,
+    /// SHA-256 of the relay's SubjectPublicKeyInfo; absent where the system's CAs judge `name`.
+    pub pin: Option<ByteArray<32>>,
+    /// The host that was dialled: a name, or an address without brackets.
+    pub name: String,
+    /// The admission as `prove` carries it.
+    pub admission: ByteBuf,
+    /// Ed25519 seed of the key that the admission names.
+    pub admission_key: ByteArray<32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

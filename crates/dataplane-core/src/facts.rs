@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use serde_bytes::ByteArray;
 
-use crate::desired::{PathId, PathKind, SocketId};
+use crate::desired::{LaneId, PathId, PathKind, SocketId};
 use crate::path::{Cause, State};
 use crate::probe::message::Candidate;
 
@@ -81,6 +81,20 @@ pub enum Fact {
         server: SocketAddr,
         mapped: SocketAddr,
     },
+    /// A relay let us in.
+    LinkUp {
+        link: SocketId,
+        /// Where it sees us.
+        observed: SocketAddr,
+        /// Of its UDP side.
+        udp: Vec<SocketAddr>,
+    },
+    /// A stream to a relay ended, or never came up.
+    LinkDown { link: SocketId, reason: String },
+    /// A relay closes the stream after so long.
+    LinkLeaving { link: SocketId, for_s: f64 },
+    /// No node is at this place.
+    Away { link: SocketId, remote: SocketAddr },
     /// A socket reports an error that is not about one destination.
     SocketFailed { socket: SocketId, errno: i32 },
     /// The TUN device is gone or refuses us (EBADFD: deleted).
@@ -158,8 +172,18 @@ pub struct PeerCounters {
     pub switches: u64,
     /// How long the primary path has been the primary one.
     pub primary_age_s: f64,
+    /// Those that packets can take now.
+    pub lanes: Vec<LaneCounters>,
     pub paths: Vec<PathCounters>,
     pub drops: BTreeMap<DropReason, u64>,
+}
+
+/// One lane's session: its age, and how many messages were sent on it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LaneCounters {
+    pub id: LaneId,
+    pub session_age_s: f64,
+    pub messages: u64,
 }
 
 /// One path's numbers; losses are shares from 0 to 1, absent until known.
@@ -177,7 +201,7 @@ pub struct PathCounters {
     pub jitter_ms: Option<f64>,
     pub loss_tx: Option<f64>,
     pub loss_rx: Option<f64>,
-    /// Data messages since the path was last taken or shared, and how many of them the peer counted.
+    /// Data messages since the path was last taken, copies included, and what the peer counted of them.
     pub data_sent: u32,
     pub data_arrived: u32,
     /// Of those, datagrams of more than 1200 bytes with their IP header.

@@ -1,8 +1,9 @@
 //! Which flows are sparse, as those of a shell, a call or a ping, and how many packets a peer gets.
 //!
-//! A flow is the hash of addresses, protocol and ports; its bucket counts packets of the present tenth of
-//! a second. Buckets are few and flows may share one, so a sparse flow is sometimes taken for bulk; bulk is
-//! never taken for sparse for longer than that.
+//! A flow is the hash of addresses, protocol and ports, and of nothing that differs between its packets: what
+//! has no ports in each of them, as ICMP and fragments, is one flow from address to address. Its bucket counts
+//! packets of the present tenth of a second. Buckets are few and flows may share one, so a sparse flow is
+//! sometimes taken for bulk; bulk is never taken for sparse for longer than that.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -64,18 +65,37 @@ impl Rate {
     }
 }
 
-/// The bytes of an IP packet that name its flow.
-fn key(packet: &[u8]) -> (&[u8], &[u8]) {
+/// The bytes of an IP packet that name its flow: protocol, addresses, ports.
+fn key(packet: &[u8]) -> [&[u8]; 3] {
     let part = |from: usize, to: usize| packet.get(from..to).unwrap_or_default();
-    match packet.first().map(|first| first >> 4) {
+    let (protocol, addresses, ports, fragment) = match packet.first().map(|first| first >> 4) {
         Some(4) => {
             let header = usize::from(packet[0] & 15) * 4;
-            (part(9, 20), part(header, header + 4))
+            let fragment = part(6, 8)
+                .iter()
+                .zip(FRAGMENT)
+                .any(|(byte, bits)| byte & bits != 0);
+            (
+                part(9, 10),
+                part(12, 20),
+                part(header, header + 4),
+                fragment,
+            )
         }
-        _ => (part(8, 40), part(40, 44)),
-    }
+        _ => (part(6, 7), part(8, 40), part(40, 44), false),
+    };
+    let has_ports = protocol
+        .first()
+        .is_some_and(|protocol| WITH_PORTS.contains(protocol));
+    let ports = if has_ports && !fragment { ports } else { &[] };
+    [protocol, addresses, ports]
 }
 
+/// More fragments follow, or it is not the first one: the ports are in one of them only.
+const FRAGMENT: [u8; 2] = [0x3f, 0xff];
+/// TCP, UDP, DCCP, SCTP, UDP-Lite.
+const WITH_PORTS: [u8; 5] = [6, UDP, 33, 132, 136];
+const UDP: u8 = 17;
 const RATE_WINDOW: Duration = Duration::from_millis(500);
 const BUCKETS: usize = 512;
 const WINDOW: Duration = Duration::from_millis(100);
@@ -88,8 +108,42 @@ mod tests {
     fn packet(port: u8) -> Vec<u8> {
         let mut packet = vec![0; 60];
         packet[0] = 0x45;
+        packet[9] = UDP;
         packet[23] = port;
         packet
+    }
+
+    /// How many of a hundred packets within a tenth of a second are taken for sparse, each made by `change`.
+    fn sparse(mut packet: Vec<u8>, change: impl Fn(&mut [u8], u8)) -> usize {
+        let mut flows = Flows::default();
+        let each = (0..100).filter(|n| {
+            change(&mut packet, *n);
+            flows.is_sparse(&packet, Moment::from_millis(u64::from(*n) / 10))
+        });
+        each.count()
+    }
+
+    #[test]
+    fn what_differs_from_packet_to_packet_names_no_flow() {
+        let identification_and_checksum = |packet: &mut [u8], n| {
+            packet[5] = n;
+            packet[11] = !n;
+        };
+        assert_eq!(sparse(packet(1), identification_and_checksum), 20);
+        let payload = |packet: &mut [u8], n| packet[20..24].fill(n);
+        let mut fragment = packet(0);
+        fragment[7] = 9;
+        assert_eq!(
+            sparse(fragment, payload),
+            20,
+            "a later fragment has no ports"
+        );
+        let mut echo = packet(0);
+        echo[9] = 1;
+        assert_eq!(sparse(echo, payload), 20, "ICMP has a checksum there");
+        let mut sixth = vec![0; 60];
+        (sixth[0], sixth[6]) = (0x60, 58);
+        assert_eq!(sparse(sixth, |packet, n| packet[40..44].fill(n)), 20);
     }
 
     #[test]

@@ -381,7 +381,7 @@ const PROOF: Duration = Duration::from_secs(5);
 const RENEW_AS_INITIATOR: Duration = Duration::from_secs(107);
 const RENEW_AS_RESPONDER: Duration = Duration::from_secs(166);
 const RENEWAL_JITTER: Duration = Duration::from_secs(5);
-const SETTLE: Duration = Duration::from_secs(20);
+pub const SETTLE: Duration = Duration::from_secs(20);
 /// Data younger than this makes a session worth renewing.
 const USED: Duration = Duration::from_secs(20);
 /// A packet younger than this makes a session worth having.

@@ -1,90 +1,33 @@
 //! One peer: its lanes, paths, timers and counts, and what it sends by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_bytes::ByteArray;
 
-use crate::chance::Chance;
-use crate::commons::Commons;
-use crate::desired;
-use crate::engine::{DATA_OVERHEAD, INITIATION_LEN, Key, Opened};
-use crate::facts::{DropReason, Fact};
+use crate::desired::{self, LaneId};
+use crate::engine::{DATA_OVERHEAD, INITIATION_LEN, Opened};
+use crate::facts::{DropReason, Fact, PeerCounters};
 use crate::flows::{Flows, Rate};
 use crate::lane::Lane;
 use crate::liveness::{Due, Liveness, Tidings, View};
+use crate::outputs::Outputs;
 use crate::path::{Paths, Proof};
-use crate::plane::{Destination, PeerSlot, Source, Transmit, padded_len};
+use crate::plane::{PeerSlot, Source, padded_len};
 use crate::probing::Probing;
-use crate::reports::{Losses, Reports};
+use crate::reports::Losses;
+use crate::second::{FIRST, SECOND, Second};
 use crate::sizing::{Sizing, is_large};
 use crate::stage::Stage;
 use crate::time::Moment;
 use crate::trials::Trials;
 
-/// What all peers write to.
-pub struct Outputs {
-    outbox: VecDeque<Transmit>,
-    pub reports: Reports,
-    pub chance: Chance,
-    pub commons: Commons,
-    /// Whether peers are greeted at all.
-    pub probing: bool,
-    pub mtu: u16,
-    /// The next thing that is due before the next tick.
-    pub soon: Option<Moment>,
-}
-
-impl Outputs {
-    pub fn new(seed: u64, secret: Key) -> Self {
-        let (outbox, reports) = (VecDeque::new(), Reports::default());
-        Self {
-            outbox,
-            reports,
-            chance: Chance::new(seed),
-            commons: Commons::new(secret),
-            probing: true,
-            mtu: 1280,
-            soon: None,
-        }
-    }
-
-    /// False if there is no room.
-    pub fn send(&mut self, peer: Option<PeerSlot>, to: Destination, bytes: &[u8]) -> bool {
-        let room = self.outbox.len() < MOST_WAITING;
-        if room {
-            let bytes = bytes.to_vec();
-            self.outbox.push_back(Transmit {
-                peer,
-                socket: to.socket,
-                remote: to.remote,
-                bytes,
-                token: None,
-            });
-        }
-        room
-    }
-
-    /// A question about a size: it must not be fragmented, and its refusal is news.
-    pub fn send_sized(&mut self, peer: PeerSlot, to: Destination, bytes: Vec<u8>, token: u64) {
-        self.outbox.push_back(Transmit {
-            peer: Some(peer),
-            socket: to.socket,
-            remote: to.remote,
-            bytes,
-            token: Some(token),
-        });
-    }
-
-    pub fn next(&mut self) -> Option<Transmit> {
-        self.outbox.pop_front()
-    }
-}
-
 pub struct Peer {
     pub slot: PeerSlot,
     pub desired: desired::Peer,
     pub lane: Lane,
+    /// Towards a Shore node.
+    pub second: Option<Second>,
     pub paths: Paths,
     pub liveness: Liveness,
     /// Serial of the last `roamed` told about it.
@@ -95,12 +38,16 @@ pub struct Peer {
     pub flows: Flows,
     pub sizing: Sizing,
     stage: Stage,
-    losses: Losses,
+    pub losses: Losses,
     /// The last initiation, to be sent again as it is.
     initiation: Option<[u8; INITIATION_LEN]>,
     had_session: bool,
-    /// Highest counter opened per session, by the low bits of our index.
-    newest: [(u32, u64); 8],
+    /// When it has something to do, if that is before the next look after everything.
+    pub due: Option<Moment>,
+    /// Its counters as they were told last, ages left out.
+    pub told: Option<PeerCounters>,
+    /// Highest counter opened per session, by its lane and the low bits of our index.
+    newest: [(u32, u64); 16],
     pub rx_bytes: u64,
     pub tx_bytes: u64,
     pub handshakes: u64,
@@ -125,6 +72,7 @@ impl Peer {
             slot,
             desired,
             lane,
+            second: None,
             paths,
             liveness,
             roamed: 0,
@@ -137,7 +85,9 @@ impl Peer {
             losses: Losses::default(),
             initiation: None,
             had_session: false,
-            newest: [(0, 0); 8],
+            due: None,
+            told: None,
+            newest: [(0, 0); 16],
             rx_bytes: 0,
             tx_bytes: 0,
             handshakes: 0,
@@ -189,16 +139,21 @@ impl Peer {
 
     pub fn seal(
         &mut self,
+        lane: LaneId,
         packet: &[u8],
         out: &mut [u8],
         now: Moment,
     ) -> Result<usize, DropReason> {
-        let len = self.lane.sealing().seal(packet, out, now)?;
+        let (lane, rate) = match &mut self.second {
+            Some(second) if lane == SECOND => (&mut second.lane, &mut second.rate),
+            _ => (&mut self.lane, &mut self.rate),
+        };
+        let len = lane.sealing().seal(packet, out, now)?;
         if packet.is_empty() {
             self.liveness.sent(now);
         } else {
             self.liveness.sent_data(now);
-            self.rate.note(now);
+            rate.note(now);
             self.tx_bytes += packet.len() as u64;
         }
         Ok(len)
@@ -214,26 +169,43 @@ impl Peer {
         outputs: &mut Outputs,
         now: Moment,
     ) -> Result<(Opened, bool), DropReason> {
-        let keying = self
-            .lane
-            .by_index(index >> 8)
-            .ok_or(DropReason::NoSession)?;
-        let opened = keying.engine.open(datagram, out, now)?;
+        let second = self.second.as_mut();
+        let (lane, keying) = match self.lane.by_index(index >> 8) {
+            Some(keying) => (FIRST, Some(keying)),
+            None => (
+                SECOND,
+                second.and_then(|second| second.lane.by_index(index >> 8)),
+            ),
+        };
+        let keying = keying.ok_or(DropReason::NoSession)?;
+        let opened = keying.engine.open(datagram, out, now);
+        if let Err(DropReason::Replayed | DropReason::TooOld) = opened
+            && datagram.len() > DATA_OVERHEAD
+        {
+            let large = is_large(datagram.len(), source);
+            self.paths.copy_from(source, large);
+        }
+        let opened = opened?;
         if opened.len == 0 {
             self.liveness.received(now);
         } else {
             self.liveness.received_data(now);
             self.rx_bytes += opened.len as u64;
         }
-        let newest = self.is_newest(index, crate::engine::counter_of(datagram));
+        let newest = self.is_newest(lane, index, crate::engine::counter_of(datagram));
         if opened.len > 0 {
             let large = is_large(datagram.len(), source);
             self.paths.data_from(source, large, now);
         }
         let moved = newest && self.follow(source, Proof::Data, outputs, now);
         if opened.confirmed {
-            self.established(index >> 8, false, outputs, now);
-            self.flush(outputs, now);
+            match &mut self.second {
+                Some(second) if lane == SECOND => second.lane.established(index >> 8, now),
+                _ => {
+                    self.established(index >> 8, false, outputs, now);
+                    self.flush(outputs, now);
+                }
+            }
         }
         Ok((opened, moved))
     }
@@ -309,6 +281,9 @@ impl Peer {
         self.note_drop(DropReason::StageExpired, expired, now);
         self.pump(outputs, now);
         self.lane.tick(now);
+        if let Some(second) = &mut self.second {
+            second.lane.tick(now);
+        }
         if self.had_session && self.lane.session(now).is_none() {
             self.had_session = false;
             outputs.reports.tell(
@@ -324,20 +299,23 @@ impl Peer {
 
     /// Does what is due.
     pub fn pump(&mut self, outputs: &mut Outputs, now: Moment) {
+        let of_all = outputs.soon.take();
+        outputs.put_off |= of_all.is_some() && of_all == self.due;
         let view = self.view(now);
         match self.liveness.due(&view, now) {
             Due::Nothing => {}
             Due::Keepalive => {
                 let mut message = [0; DATA_OVERHEAD];
-                if self.seal(&[], &mut message, now).is_ok() {
+                if self.seal(FIRST, &[], &mut message, now).is_ok() {
                     self.transmit(&message, outputs, now);
                 }
             }
             Due::Initiate { fresh } => self.initiate(fresh, outputs, now),
         }
-        let soon = self.liveness.deadline(&view);
-        outputs.soon = [outputs.soon, soon].into_iter().flatten().min();
+        outputs.soon = self.liveness.deadline(&view);
         self.probe(outputs, now);
+        self.due = outputs.soon;
+        outputs.soon = [of_all, self.due].into_iter().flatten().min();
     }
 
     fn initiate(&mut self, fresh: bool, outputs: &mut Outputs, now: Moment) {
@@ -386,19 +364,19 @@ impl Peer {
         while let Some(mut packet) = self.stage.pop() {
             packet.resize(padded_len(packet.len(), outputs.mtu), 0);
             let mut message = vec![0; packet.len() + DATA_OVERHEAD];
-            match self.seal(&packet, &mut message, now) {
+            match self.seal(FIRST, &packet, &mut message, now) {
                 Ok(_) => self.transmit(&message, outputs, now),
                 Err(reason) => self.note_drop(reason, 1, now),
             }
         }
     }
 
-    fn transmit(&mut self, message: &[u8], outputs: &mut Outputs, now: Moment) {
+    pub fn transmit(&mut self, message: &[u8], outputs: &mut Outputs, now: Moment) {
         let Some(path) = self.paths.primary() else {
             self.note_drop(DropReason::NoPath, 1, now);
             return;
         };
-        let copy = self.copies_to(&[], false, now);
+        let copy = self.copies_to(true, FIRST, now);
         // A keepalive is no data: the peer does not count it, and would seem never to have had it.
         if message.len() > DATA_OVERHEAD {
             self.paths.sent_data(is_large(message.len(), path), copy);
@@ -410,34 +388,13 @@ impl Peer {
         }
     }
 
-    // Counts.
-
-    pub fn note_drop(&mut self, reason: DropReason, count: u64, now: Moment) {
-        if count == 0 {
-            return;
-        }
-        *self.drops.entry(reason).or_default() += count;
-        // A peer that is silent has no session for reasons of its own.
-        let silent = self
-            .liveness
-            .last_received()
-            .is_none_or(|at| now.since(at) > SILENT);
-        let for_want_of_session = matches!(
-            reason,
-            DropReason::StageExpired | DropReason::StageOverflow | DropReason::NoSession
-        );
-        if !(silent && for_want_of_session) {
-            self.losses.note(reason, count, now);
-        }
-    }
-
     pub fn key(&self) -> ByteArray<32> {
         self.desired.public_key
     }
 
     /// Whether a message is the newest of its session, so that a straggler moves nothing.
-    fn is_newest(&mut self, index: u32, counter: u64) -> bool {
-        let newest = &mut self.newest[index as usize % 8];
+    fn is_newest(&mut self, lane: LaneId, index: u32, counter: u64) -> bool {
+        let newest = &mut self.newest[usize::from(lane % 2) * 8 + index as usize % 8];
         let newer = newest.0 != index || counter > newest.1;
         if newer {
             *newest = (index, counter);
@@ -445,6 +402,3 @@ impl Peer {
         newer
     }
 }
-
-const MOST_WAITING: usize = 4096;
-const SILENT: Duration = Duration::from_secs(5);

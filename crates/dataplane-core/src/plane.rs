@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::allowed_ips::{AllowedIps, addresses};
-use crate::desired::{DesiredState, Measurement, SocketId};
+use crate::desired::{DesiredState, LaneId, Measurement, SocketId};
 use crate::engine::EngineFactory;
 use crate::facts::{DropReason, Fact, PeerCounters};
 use crate::filter::Filter;
@@ -22,7 +22,8 @@ use crate::fit::mss;
 use crate::greetings::Greetings;
 use crate::limiter::Limiter;
 use crate::offload::headers::FLAGS;
-use crate::peer::{Outputs, Peer};
+use crate::outputs::Outputs;
+use crate::peer::Peer;
 use crate::probe::{Acquaintance, Tag};
 use crate::reports::Losses;
 use crate::sizing::is_large;
@@ -145,11 +146,14 @@ impl Plane {
         let peer = self.peers.get_mut(peer.0 as usize)?.as_mut()?;
         let destination = peer.paths.primary()?;
         peer.lane.session(now)?;
-        let copy = peer.copies_to(packet, crowd, now);
+        let sparse = !crowd && peer.is_sparse(packet, now);
+        let lane = peer.lane_for(sparse, now);
+        let copy = peer.copies_to(sparse, lane, now);
         let here = peer.inner_mtu(destination, interface);
         let there = copy.map_or(here, |copy| peer.inner_mtu(copy, interface));
         Some(Sealer {
             peer,
+            lane,
             destination,
             copy,
             mtu: here.min(there),
@@ -179,13 +183,20 @@ impl Plane {
         })
     }
 
-    /// To be called four times a second and at `deadline`.
+    /// To be called at `deadline`. Everything is looked after four times a second; in between, those peers
+    /// that have something to do.
     pub fn tick(&mut self, now: Moment) {
-        self.ticked = now;
-        self.outputs.soon = None;
+        let everything = now.since(self.ticked) >= TICK;
         for peer in self.peers.iter_mut().flatten() {
-            peer.tick(&mut self.outputs, now);
+            if everything || peer.due.is_some_and(|due| due <= now) {
+                peer.tick(&mut self.outputs, now);
+            }
         }
+        self.outputs.put_off = true;
+        if !everything {
+            return;
+        }
+        self.ticked = now;
         self.greetings.tick(now);
         self.ask_stun(now);
         for fact in self.losses.due(None, None, now) {
@@ -197,7 +208,11 @@ impl Plane {
         }
     }
 
-    pub fn deadline(&self) -> Moment {
+    pub fn deadline(&mut self) -> Moment {
+        if std::mem::take(&mut self.outputs.put_off) {
+            let peers = self.peers.iter().flatten();
+            self.outputs.soon = peers.filter_map(|peer| peer.due).min();
+        }
         let tick = self.ticked + TICK;
         self.outputs
             .soon
@@ -225,6 +240,17 @@ impl Plane {
             .filter_map(|slot| self.peers[slot.0 as usize].as_ref())
             .map(|peer| peer.counters(now))
             .collect()
+    }
+
+    /// The same to be told: all, or those only that are `changed` since they were told last.
+    pub fn tell_counters(&mut self, changed: bool, now: Moment) -> Vec<PeerCounters> {
+        let configured = self.desired.iter().flat_map(|desired| &desired.peers);
+        let slots = configured.filter_map(|peer| self.by_key.get(&*peer.public_key));
+        let slots: Vec<_> = slots.map(|slot| slot.0 as usize).collect();
+        let told = slots
+            .into_iter()
+            .filter_map(|slot| self.peers[slot].as_mut()?.tell_counters(changed, now));
+        told.collect()
     }
 
     /// Counts what was dropped, here or by the IO side.
@@ -281,6 +307,16 @@ impl Plane {
         }
     }
 
+    /// Nothing goes or comes by this socket or link any more, until a desired state names another.
+    pub fn note_closed(&mut self, socket: SocketId, now: Moment) {
+        for peer in self.peers.iter_mut().flatten() {
+            if let Some(switch) = peer.paths.retain(|open| open != socket, now) {
+                peer.switched(switch, &mut self.outputs, now);
+                peer.pump(&mut self.outputs, now);
+            }
+        }
+    }
+
     /// Drops of no peer.
     pub fn drops(&self) -> &BTreeMap<DropReason, u64> {
         &self.drops
@@ -296,7 +332,7 @@ impl Plane {
         let peers = &self.peers;
         let alive = |slot: &PeerSlot| peers.get(slot.0 as usize).and_then(Option::as_ref);
         self.by_index.retain(|index, slot| {
-            alive(slot).is_some_and(|peer| peer.lane.indices().any(|used| used == *index))
+            alive(slot).is_some_and(|peer| peer.indices().any(|used| used == *index))
         });
         self.endpoints.retain(|remote, slot| {
             alive(slot).is_some_and(|peer| peer.endpoint() == Some(*remote))
@@ -312,6 +348,7 @@ impl Plane {
 /// A peer ready to send, borrowed for one super-packet.
 pub struct Sealer<'a> {
     peer: &'a mut Peer,
+    lane: LaneId,
     destination: Destination,
     copy: Option<Destination>,
     mtu: u16,
@@ -374,7 +411,7 @@ impl Sealer<'_> {
     /// One WireGuard data message into `out`, which holds `packet.len() + 32` bytes or more; `packet`
     /// is already padded (`padded_len`). Returns `packet.len() + 32`.
     pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, DropReason> {
-        let len = self.peer.seal(packet, out, self.now)?;
+        let len = self.peer.seal(self.lane, packet, out, self.now)?;
         let large = is_large(len, self.destination);
         self.peer.paths.sent_data(large, self.copy);
         Ok(len)

@@ -11,15 +11,17 @@
 
 use std::time::Duration;
 
-use crate::commons::{Bucket, Commons};
-use crate::desired::Redundancy;
+use crate::commons::{Bucket, Commons, NEXT_TOKEN};
+use crate::desired::{LaneId, Redundancy};
 use crate::engine::Key;
 use crate::facts::{DropReason, Fact};
+use crate::outputs::Outputs;
 use crate::path::{Cause, Switch};
-use crate::peer::{Outputs, Peer};
+use crate::peer::Peer;
 use crate::plane::{Destination, Source};
 use crate::probe::message::{Candidate, Echo, Message, Probe};
 use crate::probe::{Acquaintance, Heard, HelloKey};
+use crate::second::SECOND;
 use crate::time::Moment;
 
 /// One peer's part.
@@ -105,7 +107,6 @@ impl Peer {
         self.acquainted(restarted, outputs, now);
         // The source is a candidate like any other until it answers a probe.
         self.follow(source, crate::path::Proof::Data, outputs, now);
-        self.probe(outputs, now);
         Ok(())
     }
 
@@ -144,9 +145,11 @@ impl Peer {
                 );
             }
             Some(Message::Initiate) => self.liveness.session_lost(now),
-            Some(Message::Lane { .. }) | None => {}
+            Some(Message::Lane { lane, message }) => {
+                self.hear_lane((lane, &message), source, outputs, now)?;
+            }
+            None => {}
         }
-        self.probe(outputs, now);
         Ok(())
     }
 
@@ -208,17 +211,22 @@ impl Peer {
         }
         let needed =
             self.lane.session(now).is_some() || self.view(now).wanted || self.paths.is_poked();
+        let mut earliest = now + PAUSE;
         if needed && self.paths.is_probed() {
-            self.send_probes(outputs, now);
+            if !self.send_probes(outputs, now) {
+                earliest = now + NEXT_TOKEN;
+            }
             self.tell_candidates(outputs, now);
             self.try_mappings(outputs, now);
             self.ask_to_initiate(outputs, now);
+            self.follow_first(outputs, now);
         }
         let greeting = self.probing.known.as_ref().and_then(Acquaintance::deadline);
         let probing = self
             .paths
             .deadline(self.is_busy(now), now)
-            .filter(|_| needed);
+            .filter(|_| needed)
+            .map(|due| due.max(earliest));
         let soon = [outputs.soon, greeting, probing]
             .into_iter()
             .flatten()
@@ -239,21 +247,24 @@ impl Peer {
         }
     }
 
-    fn send_probes(&mut self, outputs: &mut Outputs, now: Moment) {
+    /// Returns whether the budget allowed all that are due.
+    fn send_probes(&mut self, outputs: &mut Outputs, now: Moment) -> bool {
         let busy = self.is_busy(now);
         for _ in 0..MOST_AT_ONCE {
             let due = self.paths.deadline_of_probe(busy, now);
-            if due.is_none_or(|due| due > now)
-                || !outputs.commons.may_probe(&mut self.probing.share, now)
-            {
-                return;
+            if due.is_none_or(|due| due > now) {
+                return true;
+            }
+            if !outputs.commons.may_probe(&mut self.probing.share, now) {
+                return false;
             }
             let transaction = self.probing.next_transaction();
             let Some((to, probe)) = self.paths.probe(busy, transaction, now) else {
-                return;
+                return true;
             };
             self.say(&Message::Probe(probe), to, outputs);
         }
+        true
     }
 
     fn decide(&mut self, outputs: &mut Outputs, now: Moment) {
@@ -367,21 +378,31 @@ impl Peer {
             .is_some_and(|at| now.since(at) < BUSY_FOR)
     }
 
-    /// Where a copy of a packet goes, if it needs one. `crowd`: it is one of several in a row.
-    pub fn copies_to(&mut self, packet: &[u8], crowd: bool, now: Moment) -> Option<Destination> {
+    /// Whether a packet to a Shore peer is of a sparse flow; counts it.
+    pub fn is_sparse(&mut self, packet: &[u8], now: Moment) -> bool {
+        self.paths.is_probed() && self.flows.is_sparse(packet, now)
+    }
+
+    /// Where a copy of a packet goes that is sealed by this lane, if it needs one.
+    pub fn copies_to(&self, sparse: bool, lane: LaneId, now: Moment) -> Option<Destination> {
         if !self.paths.is_probed() || self.desired.redundancy == Redundancy::Off {
             return None;
         }
-        let bulk = crowd || !self.flows.is_sparse(packet, now);
         let always = match self.desired.redundancy {
             Redundancy::Always => true,
-            Redundancy::Interactive => !bulk,
+            Redundancy::Interactive => sparse,
             Redundancy::Auto | Redundancy::Off => false,
         };
         let wanted = always || self.paths.is_doubtful(now);
         let to = self.paths.copies_to(now).filter(|_| wanted)?;
-        let behind = f64::from(self.rate.per_second()) * self.paths.skew(to).as_secs_f64();
-        (!bulk || (behind < MOST_OVERTAKEN && !self.paths.is_metered(to))).then_some(to)
+        // A sparse flow that must share lane 0 is copied whatever that does to bulk.
+        let rate = match &self.second {
+            Some(second) if lane == SECOND => &second.rate,
+            _ if sparse => return Some(to),
+            _ => &self.rate,
+        };
+        let behind = f64::from(rate.per_second()) * self.paths.skew(to).as_secs_f64();
+        (behind < MOST_OVERTAKEN && (sparse || !self.paths.is_metered(to))).then_some(to)
     }
 }
 

@@ -141,7 +141,14 @@ fn kind(fact: &Fact) -> (Discriminant<Fact>, Option<ByteArray<32>>, u64) {
             public_key, reason, ..
         } => (*public_key, *reason as u64),
         Fact::SocketFailed { socket, .. } => (None, u64::from(*socket)),
-        Fact::Mapped { socket, server, .. } => {
+        Fact::LinkUp { link, .. }
+        | Fact::LinkDown { link, .. }
+        | Fact::LinkLeaving { link, .. } => (None, u64::from(*link)),
+        Fact::Away {
+            link: socket,
+            remote: server,
+        }
+        | Fact::Mapped { socket, server, .. } => {
             let mut hasher = DefaultHasher::new();
             (socket, server).hash(&mut hasher);
             (None, hasher.finish())

@@ -12,7 +12,8 @@
 use std::time::Duration;
 
 use crate::facts::Fact;
-use crate::peer::{Outputs, Peer};
+use crate::outputs::Outputs;
+use crate::peer::Peer;
 use crate::plane::{Destination, Source};
 use crate::probe::message::{Echo, Message, Probe, Report};
 use crate::time::Moment;

@@ -6,61 +6,12 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use shore_dataplane_core::desired::{Path, PathKind, Redundancy, Socket, SocketId};
-use shore_dataplane_core::engine::model::public_key;
+use shore_dataplane_core::desired::Redundancy;
 use shore_dataplane_core::facts::{DropReason, Fact};
 use shore_dataplane_core::path::{Cause, State};
 use shore_dataplane_core::probe::message::{Candidate, CandidateKind};
-use wire::{SOCKET, Wire, desired, inner, millis, outer, packet, peer, private, secs};
-
-const SECOND_SOCKET: SocketId = 2;
-
-/// The second uplink's address of a node.
-fn second(n: u8) -> SocketAddr {
-    format!("198.51.100.{n}:51820").parse().unwrap()
-}
-
-/// Nodes 1 and 2, each with two uplinks; a path along each.
-fn two_paths() -> Wire {
-    let mut wire = Wire::new();
-    for (n, other) in [(1, 2), (2, 1)] {
-        let mut state = desired(
-            private(n),
-            vec![peer(
-                public_key(&private(other)),
-                &format!("10.0.0.{other}/32"),
-                None,
-            )],
-        );
-        state.interface.probing = true;
-        state.sockets.push(Socket {
-            id: SECOND_SOCKET,
-            family: 4,
-            uplink: Some("eth1".into()),
-        });
-        state.peers[0].wanted = n == 1;
-        state.peers[0].paths = vec![
-            path(1, SOCKET, outer(other)),
-            path(2, SECOND_SOCKET, second(other)),
-        ];
-        let models = Box::new(wire.models.clone());
-        let node = wire.join_with(models, n, state);
-        wire.nodes[node].others.push((SECOND_SOCKET, second(n)));
-    }
-    wire
-}
-
-fn path(id: u32, socket: SocketId, remote: SocketAddr) -> Path {
-    Path {
-        id,
-        kind: PathKind::Direct,
-        socket,
-        remote,
-        metered: false,
-        mtu: None,
-        quiet_s: 15,
-    }
-}
+use wire::two_paths::{path, second, two_paths};
+use wire::{SOCKET, Wire, inner, millis, outer, packet, secs};
 
 /// Drops what an uplink sends or receives.
 fn cut(wire: &mut Wire, lost: fn(SocketAddr) -> bool) {
@@ -98,6 +49,41 @@ fn nodes_greet_and_every_path_is_proved_within_a_second() {
         assert_eq!(counters.paths[0].observed, Some(outer(1 + node as u8)));
         assert_eq!(counters.switches, 0);
     }
+}
+
+#[test]
+fn counters_are_told_where_something_but_an_age_has_changed() {
+    let mut wire = two_paths();
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.run(secs(60));
+    let plane = &mut wire.nodes[0].plane;
+    assert_eq!(plane.tell_counters(true, wire.now).len(), 1);
+    assert_eq!(plane.tell_counters(true, wire.now + secs(3)), []);
+    assert_eq!(plane.tell_counters(false, wire.now + secs(3)).len(), 1);
+    wire.ping(0, 1);
+    wire.run(secs(1));
+    let plane = &mut wire.nodes[0].plane;
+    assert_eq!(plane.tell_counters(true, wire.now).len(), 1);
+    assert_eq!(plane.tell_counters(true, wire.now), []);
+    // It is called connected no more, though nothing came or went.
+    cut(&mut wire, |_| true);
+    wire.run(secs(120));
+    let told = wire.nodes[0].plane.tell_counters(true, wire.now);
+    assert!(!told[0].connected);
+}
+
+#[test]
+fn a_quiet_plane_wakes_for_probes_and_four_times_a_second() {
+    let mut wire = two_paths();
+    wire.run(secs(60));
+    let mut wakes = 0;
+    let start = wire.now;
+    while wire.now.since(start) < secs(60) {
+        let next = wire.nodes[0].plane.deadline();
+        wakes += usize::from(next <= wire.now + millis(5));
+        wire.run(millis(5));
+    }
+    assert!((230..270).contains(&wakes), "{wakes}");
 }
 
 #[test]
@@ -400,6 +386,42 @@ fn swallowed_data_is_noticed_where_everything_goes_out_twice() {
     let (sent, _) = wire.ping_for(0, 1, millis(50), secs(2));
     let answered = wire.nodes[0].replies.len() - before;
     assert!(answered + 3 >= sent, "{answered} of {sent}");
+}
+
+#[test]
+fn a_deaf_path_is_left_though_copies_get_through_by_another() {
+    let mut wire = two_paths();
+    for node in [0, 1] {
+        wire.change(node, |desired| {
+            desired.peers[0].redundancy = Redundancy::Always
+        });
+    }
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.loses = Box::new(|from, to, bytes, _| bytes[0] == 4 && (is_first(from) || is_first(to)));
+    let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(2));
+    assert_eq!(sent, answered);
+    for node in [0, 1] {
+        let there = second(if node == 0 { 2 } else { 1 });
+        assert!(switches(&wire, node).contains(&(there, Cause::Deaf)));
+    }
+}
+
+#[test]
+fn a_standby_that_swallows_copies_is_no_standby() {
+    let mut wire = two_paths();
+    wire.change(0, |desired| {
+        desired.peers[0].redundancy = Redundancy::Always
+    });
+    wire.ping_for(0, 1, millis(50), secs(5));
+    wire.loses = Box::new(|from, to, bytes, _| bytes[0] == 4 && (is_second(from) || is_second(to)));
+    wire.ping_for(0, 1, millis(50), secs(10));
+    let state = |remote| {
+        let paths = wire.counters(0).paths;
+        let path = paths.into_iter().find(|path| path.remote == remote);
+        path.unwrap().state
+    };
+    assert_eq!(state(outer(2)), State::Live);
+    assert_ne!(state(second(2)), State::Live);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `shore._native`: converts between Python and the Rust crates, nothing else.
 
 mod model;
+mod relay;
 
 use std::os::fd::RawFd;
 
@@ -33,5 +34,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(confine_process, module)?)?;
     module.add_function(wrap_pyfunction!(public_key, module)?)?;
     module.add_class::<model::ModelPlane>()?;
+    module.add_class::<relay::TlsIdentity>()?;
+    module.add_class::<relay::TlsServer>()?;
+    module.add_class::<relay::RelayStreams>()?;
     Ok(())
 }

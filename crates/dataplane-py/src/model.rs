@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use shore_dataplane::{decode, encode};
+use shore_dataplane_core::desired::Measurement;
 use shore_dataplane_core::engine::DATA_OVERHEAD;
 use shore_dataplane_core::engine::model::{self, Models};
 use shore_dataplane_core::facts::DropReason;
@@ -22,6 +23,7 @@ pub struct ModelPlane {
 }
 
 type Sent<'py> = (Option<u32>, u32, String, Bound<'py, PyBytes>);
+type Told<'py> = (u64, Bound<'py, PyBytes>);
 
 #[pymethods]
 impl ModelPlane {
@@ -62,14 +64,27 @@ impl ModelPlane {
         })
     }
 
-    fn send(&mut self, packet: &[u8], now: f64) {
+    fn measure(&mut self, questions: &[u8], now: f64) -> PyResult<()> {
+        let questions: Vec<Measurement> = decode(questions).map_err(PyValueError::new_err)?;
+        for question in &questions {
+            self.plane.measure(question, moment(now));
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, packet: &[u8], now: f64) -> usize {
         let now = moment(now);
         let Ok(peer) = self.plane.route(packet, now) else {
-            return;
+            return packet.len();
         };
         let Some(mut sealer) = self.plane.sealer(peer, packet, false, now) else {
-            return self.plane.stage(peer, packet, now);
+            self.plane.stage(peer, packet, now);
+            return packet.len();
         };
+        let carried = usize::from(sealer.mtu());
+        if packet.len() > carried {
+            return carried;
+        }
         let destinations = [Some(sealer.destination()), sealer.copy()];
         let mut padded = packet.to_vec();
         padded.resize(padded_len(packet.len(), sealer.mtu()), 0);
@@ -86,16 +101,35 @@ impl ModelPlane {
             )),
             Err(reason) => self.plane.note_drop(Some(peer), reason, 1, now),
         }
+        packet.len()
     }
 
     fn tick(&mut self, now: f64) {
         self.plane.tick(moment(now));
     }
 
-    fn deadline(&self) -> f64 {
+    fn deadline(&mut self) -> f64 {
         self.plane.deadline().0.as_secs_f64()
     }
 
+    fn outcome<'py>(&mut self, py: Python<'py>) -> (Vec<Sent<'py>>, Vec<Told<'py>>, f64) {
+        (self.transmit(py), self.facts(py), self.deadline())
+    }
+
+    fn refused(&mut self, peer: Option<u32>, socket: u32, remote: &str, now: f64) -> PyResult<()> {
+        let sent = (peer.map(PeerSlot), place(socket, remote)?);
+        self.plane
+            .note_refused(sent, DropReason::SendError, 1, moment(now));
+        Ok(())
+    }
+
+    fn counters<'py>(&mut self, py: Python<'py>, changed: bool, now: f64) -> Bound<'py, PyBytes> {
+        let counters = self.plane.tell_counters(changed, moment(now));
+        PyBytes::new(py, &encode(&counters))
+    }
+}
+
+impl ModelPlane {
     fn transmit<'py>(&mut self, py: Python<'py>) -> Vec<Sent<'py>> {
         let made = std::iter::from_fn(|| self.plane.transmit());
         let all = self.sealed.drain(..).chain(made);
@@ -107,22 +141,11 @@ impl ModelPlane {
         .collect()
     }
 
-    fn refused(&mut self, peer: Option<u32>, socket: u32, remote: &str, now: f64) -> PyResult<()> {
-        let sent = (peer.map(PeerSlot), place(socket, remote)?);
-        self.plane
-            .note_refused(sent, DropReason::SendError, 1, moment(now));
-        Ok(())
-    }
-
-    fn facts<'py>(&mut self, py: Python<'py>) -> Vec<(u64, Bound<'py, PyBytes>)> {
+    fn facts<'py>(&mut self, py: Python<'py>) -> Vec<Told<'py>> {
         let facts = std::iter::from_fn(|| self.plane.fact());
         facts
             .map(|(serial, _, fact)| (serial, PyBytes::new(py, &encode(&fact))))
             .collect()
-    }
-
-    fn counters<'py>(&self, py: Python<'py>, now: f64) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &encode(&self.plane.counters(moment(now))))
     }
 }
 

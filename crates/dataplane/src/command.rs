@@ -13,6 +13,7 @@ use serde::Serialize;
 use shore_dataplane_core::desired::{DesiredState, Measurement, SocketId};
 use shore_dataplane_core::facts::{DropReason, Fact, PeerCounters};
 
+use crate::relay::link::LinkCounters;
 use crate::sys::Waker;
 
 pub enum Command {
@@ -25,7 +26,7 @@ pub enum Command {
     },
     Question {
         id: u64,
-        counters: bool,
+        counters: Counters,
     },
     /// Ask a peer about a size; the answer is a fact.
     Measure(Vec<Measurement>),
@@ -34,10 +35,21 @@ pub enum Command {
     Stop,
 }
 
+/// Whose counters an answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counters {
+    Nobodys,
+    /// Of peers that are not as they were told last, apart from ages.
+    Changed,
+    All,
+}
+
 #[derive(Default)]
 pub struct Descriptors {
     pub tun: Option<OwnedFd>,
     pub sockets: Vec<(SocketId, OwnedFd)>,
+    /// Connected TCP sockets; a plane cannot give back what has become a stream.
+    pub links: Vec<(SocketId, OwnedFd)>,
 }
 
 pub enum Report {
@@ -65,6 +77,7 @@ pub struct Answer {
     pub offload: Offload,
     pub peers: Vec<PeerCounters>,
     pub drops: BTreeMap<DropReason, u64>,
+    pub links: Vec<LinkCounters>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

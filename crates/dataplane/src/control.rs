@@ -16,7 +16,9 @@ use shore_dataplane_core::desired::{DesiredState, Measurement, SocketId};
 use shore_dataplane_core::facts::Fact;
 use shore_dataplane_core::time::Moment;
 
-use crate::command::{Answer, Command, Description, Descriptors, Receiving, Report, Sending};
+use crate::command::{
+    Answer, Command, Counters, Description, Descriptors, Receiving, Report, Sending,
+};
 use crate::frames::{self, Connection, MOST_DESCRIPTORS};
 use crate::sys::{self, Epoll};
 
@@ -36,6 +38,8 @@ enum FromBrain {
     Question {
         id: u64,
         counters: bool,
+        #[serde(default)]
+        changed: bool,
     },
     Measure {
         questions: Vec<Measurement>,
@@ -231,7 +235,19 @@ impl Control {
             ) => {
                 self.desire(place, serial, seen, &descriptors, state);
             }
-            (FromBrain::Question { id, counters }, _) => {
+            (
+                FromBrain::Question {
+                    id,
+                    counters,
+                    changed,
+                },
+                _,
+            ) => {
+                let counters = match (counters, changed) {
+                    (false, _) => Counters::Nobodys,
+                    (true, true) => Counters::Changed,
+                    (true, false) => Counters::All,
+                };
                 self.commands.send(Command::Question { id, counters })
             }
             (FromBrain::Measure { questions }, _) => {
@@ -384,7 +400,7 @@ impl Control {
     }
 }
 
-/// `tun` and `socket:ID`, in the order of their descriptors.
+/// `tun`, `socket:ID` and `link:ID`, in the order of their descriptors.
 fn named(names: &[String], fds: Vec<OwnedFd>) -> std::result::Result<Descriptors, String> {
     if fds.len() != names.len() {
         return Err(format!(
@@ -395,8 +411,13 @@ fn named(names: &[String], fds: Vec<OwnedFd>) -> std::result::Result<Descriptors
     }
     let mut descriptors = Descriptors::default();
     for (name, fd) in names.iter().zip(fds) {
-        match name.strip_prefix("socket:").map(str::parse::<SocketId>) {
-            Some(Ok(id)) => descriptors.sockets.push((id, fd)),
+        let number = |rest: &str| rest.parse::<SocketId>().ok();
+        match name
+            .split_once(':')
+            .map(|(kind, rest)| (kind, number(rest)))
+        {
+            Some(("socket", Some(id))) => descriptors.sockets.push((id, fd)),
+            Some(("link", Some(id))) => descriptors.links.push((id, fd)),
             None if name == "tun" => descriptors.tun = Some(fd),
             _ => return Err(format!("no descriptor is called {name}")),
         }
@@ -504,6 +525,7 @@ mod tests {
                 peers: vec![peer],
                 stun: Vec::new(),
                 filter: Some(vec![rule]),
+                links: Vec::new(),
             },
         })
     }

@@ -19,16 +19,18 @@ use std::time::Duration;
 use shore_dataplane_core::desired::{DesiredState, SocketId};
 use shore_dataplane_core::engine::EngineFactory;
 use shore_dataplane_core::facts::{DropReason, Fact};
-use shore_dataplane_core::plane::{Destination, Plane};
+use shore_dataplane_core::plane::{Destination, Plane, Source};
 use shore_dataplane_core::time::Moment;
 
 use crate::command::{
-    Answer, Command, Description, Descriptors, Offload, Receiving, Report, Sending,
+    Answer, Command, Counters, Description, Descriptors, Offload, Receiving, Report, Sending,
 };
 use crate::egress::{Egress, Place};
 use crate::moderation::Moderation;
 use crate::outbound::Outbound;
 use crate::priority::Priority;
+use crate::relay::link::Link;
+use crate::sockets::Sockets;
 use crate::sys::{self, Epoll};
 use crate::transfer::Inbound;
 use crate::tun::Tun;
@@ -61,7 +63,7 @@ pub fn spawn(
 struct DataThread {
     plane: Plane,
     tun: Option<Tun>,
-    sockets: Vec<Udp>,
+    sockets: Sockets,
     epoll: Epoll,
     commands: Receiving<Command>,
     reports: Sending<Report>,
@@ -91,7 +93,7 @@ impl DataThread {
         Ok(Self {
             plane: Plane::new(engines, seed, sys::now()),
             tun: None,
-            sockets: Vec::new(),
+            sockets: Sockets::default(),
             epoll,
             commands,
             reports,
@@ -155,8 +157,19 @@ impl DataThread {
             ..
         } = self;
         let mut batch = 0;
-        for udp in sockets.iter_mut() {
+        for udp in &mut sockets.udp {
             batch += inbound.receive(plane, udp, tun, !priority.is_realtime(), now);
+        }
+        for link in &mut sockets.links {
+            link.turn(now);
+            while let Some((remote, datagram)) = link.next_datagram() {
+                let source = Source {
+                    socket: link.id,
+                    remote,
+                };
+                inbound.take(plane, source, &datagram, tun, now);
+                batch += 1;
+            }
         }
         if let Some(tun) = tun {
             batch += outbound.read(plane, tun, sockets, (egress, copies), now);
@@ -168,8 +181,7 @@ impl DataThread {
                 remote: transmit.remote,
             };
             if let Some(token) = transmit.token {
-                if egress.send_sized(sockets, destination, &transmit.bytes) == Some(libc::EMSGSIZE)
-                {
+                if sockets.send_sized(destination, &transmit.bytes) == Some(libc::EMSGSIZE) {
                     plane.measure_refused(transmit.peer, token, now);
                 }
                 continue;
@@ -187,6 +199,7 @@ impl DataThread {
         }
         egress.flush(sockets);
         copies.flush(sockets);
+        self.sockets.settle_links(&mut self.plane, &self.epoll, now);
         self.settle(now);
         batch
     }
@@ -224,7 +237,10 @@ impl DataThread {
     }
 
     fn block(&mut self, now: Moment) {
-        let limit = self.plane.deadline().since(now);
+        let links = self.sockets.links.iter().filter(|link| !link.is_down());
+        let due = links.map(Link::deadline).min();
+        let deadline = self.plane.deadline();
+        let limit = due.map_or(deadline, |due| due.min(deadline)).since(now);
         let ready = self.epoll.wait(limit.min(LONGEST_BLOCK));
         if ready.contains(&COMMANDS) {
             self.obey();
@@ -273,15 +289,11 @@ impl DataThread {
         desired: DesiredState,
         descriptors: Descriptors,
     ) -> std::result::Result<(), String> {
-        for socket in &desired.sockets {
-            let known = self.sockets.iter().any(|udp| udp.id == socket.id);
-            let comes = descriptors.sockets.iter().any(|(id, _)| *id == socket.id);
-            if !known && !comes {
-                return Err(format!("socket {} came without a descriptor", socket.id));
-            }
-        }
+        self.sockets.check(&desired, &descriptors)?;
         let offload = desired.interface.offload;
-        let wanted: Vec<_> = desired.sockets.iter().map(|socket| socket.id).collect();
+        let linked = desired.links.iter().map(|link| link.id);
+        let sockets = desired.sockets.iter().map(|socket| socket.id);
+        let wanted: Vec<_> = sockets.chain(linked).collect();
         let named = |error: Error| error.to_string();
         let tun = descriptors
             .tun
@@ -293,6 +305,12 @@ impl DataThread {
             sockets.push(Udp::new(id, fd, offload).map_err(named)?);
         }
         let now = sys::now();
+        let mut links = Vec::new();
+        for (id, fd) in descriptors.links {
+            if let Some(link) = desired.links.iter().find(|link| link.id == id) {
+                links.push(Link::new(link, fd, now)?);
+            }
+        }
         self.plane.apply(desired, seen, now)?;
 
         self.egress.flush(&mut self.sockets);
@@ -304,29 +322,34 @@ impl DataThread {
             self.epoll.watch(tun.fd(), TUN).map_err(named)?;
             self.tun = Some(tun);
         }
-        let replaced: Vec<_> = sockets.iter().map(|udp| udp.id).collect();
-        let epoll = &self.epoll;
-        self.sockets.retain(|udp| {
-            let kept = wanted.contains(&udp.id) && !replaced.contains(&udp.id);
-            if !kept {
-                epoll.forget(udp.fd());
-            }
-            kept
-        });
-        for udp in sockets.into_iter().filter(|udp| wanted.contains(&udp.id)) {
-            self.epoll
-                .watch(udp.fd(), SOCKETS + u64::from(udp.id))
-                .map_err(named)?;
+        for udp in &sockets {
             self.failing.remove(&udp.id);
-            self.sockets.push(udp);
         }
+        let fresh = Sockets {
+            udp: sockets,
+            links,
+        };
+        self.sockets
+            .take(fresh, &wanted, &self.epoll)
+            .map_err(named)?;
         self.serial = serial;
         Ok(())
     }
 
-    fn answer(&self, id: u64, counters: bool) -> Answer {
-        let per_socket =
-            |of: fn(&Udp) -> bool| self.sockets.iter().map(|udp| (udp.id, of(udp))).collect();
+    fn answer(&mut self, id: u64, counters: Counters) -> Answer {
+        let now = sys::now();
+        let peers = match counters {
+            Counters::Nobodys => Vec::new(),
+            Counters::Changed => self.plane.tell_counters(true, now),
+            Counters::All => self.plane.tell_counters(false, now),
+        };
+        let per_socket = |of: fn(&Udp) -> bool| {
+            self.sockets
+                .udp
+                .iter()
+                .map(|udp| (udp.id, of(udp)))
+                .collect()
+        };
         Answer {
             id,
             loops: self.loops,
@@ -338,12 +361,9 @@ impl DataThread {
                 udp_gro: per_socket(Udp::gro),
                 realtime: sys::is_realtime(),
             },
-            peers: if counters {
-                self.plane.counters(sys::now())
-            } else {
-                Vec::new()
-            },
+            peers,
             drops: self.plane.drops().clone(),
+            links: self.sockets.link_counters(now),
         }
     }
 
@@ -351,6 +371,7 @@ impl DataThread {
         let copy = |fd: std::os::fd::BorrowedFd| sys::duplicate(fd).ok();
         let sockets = self
             .sockets
+            .udp
             .iter()
             .filter_map(|udp| Some((udp.id, copy(udp.fd())?)));
         Description {
@@ -359,6 +380,7 @@ impl DataThread {
             descriptors: Descriptors {
                 tun: self.tun.as_ref().and_then(|tun| copy(tun.fd().as_fd())),
                 sockets: sockets.collect(),
+                links: Vec::new(),
             },
         }
     }
@@ -402,5 +424,4 @@ fn is_about_the_socket(errno: i32) -> bool {
 const TURNS_PER_GLANCE: u64 = 64;
 const COMMANDS: u64 = 0;
 const TUN: u64 = 1;
-const SOCKETS: u64 = 2;
 const LONGEST_BLOCK: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@
 use shore_dataplane_core::facts::DropReason;
 use shore_dataplane_core::plane::{Destination, PeerSlot};
 
-use crate::udp::Udp;
+use crate::sockets::Sockets;
 
 pub struct Egress {
     buffer: Box<[u8]>,
@@ -56,7 +56,7 @@ impl Egress {
     /// Lets `seal` write a datagram of exactly `size` bytes to its place; flushes before if it must.
     pub fn append<E>(
         &mut self,
-        sockets: &mut [Udp],
+        sockets: &mut Sockets,
         place: Place,
         size: usize,
         seal: impl FnOnce(&mut [u8]) -> Result<usize, E>,
@@ -90,7 +90,7 @@ impl Egress {
     }
 
     /// The same datagram for another destination as well; nobody misses it if it is refused.
-    pub fn append_copy(&mut self, sockets: &mut [Udp], place: Place, datagram: &[u8]) {
+    pub fn append_copy(&mut self, sockets: &mut Sockets, place: Place, datagram: &[u8]) {
         let copied = self.append(sockets, place, datagram.len(), |out| {
             out[..datagram.len()].copy_from_slice(datagram);
             Ok::<_, DropReason>(datagram.len())
@@ -98,7 +98,7 @@ impl Egress {
         debug_assert!(copied.is_ok());
     }
 
-    pub fn flush(&mut self, sockets: &mut [Udp]) {
+    pub fn flush(&mut self, sockets: &mut Sockets) {
         let Some(batch) = self.batch.take() else {
             return;
         };
@@ -109,11 +109,7 @@ impl Egress {
             destination,
             whole,
         } = batch.place;
-        let Destination { socket, remote } = destination;
-        let (count, errno) = match sockets.iter_mut().find(|udp| udp.id == socket) {
-            Some(udp) => udp.send(remote, bytes, batch.stride, whole),
-            None => (batch.count as u64, Some(libc::EBADF)),
-        };
+        let (count, errno) = sockets.send(destination, bytes, batch.stride, whole);
         if let Some(errno) = errno {
             let full = matches!(errno, libc::EAGAIN | libc::ENOBUFS);
             self.refused.push(Refused {
@@ -128,18 +124,6 @@ impl Egress {
                 errno,
             });
         }
-    }
-
-    /// One datagram by itself, with DF. Returns the errno, if it was refused.
-    pub fn send_sized(
-        &mut self,
-        sockets: &mut [Udp],
-        destination: Destination,
-        datagram: &[u8],
-    ) -> Option<i32> {
-        let Destination { socket, remote } = destination;
-        let udp = sockets.iter_mut().find(|udp| udp.id == socket)?;
-        udp.send_sized(remote, datagram)
     }
 
     pub fn refused(&mut self) -> impl Iterator<Item = Refused> + '_ {

@@ -12,6 +12,8 @@ mod moderation;
 mod outbound;
 mod priority;
 mod receive_queue;
+pub mod relay;
+mod sockets;
 pub mod sys;
 mod transfer;
 pub mod tun;

@@ -15,9 +15,9 @@ use shore_dataplane_core::plane::{Plane, Sealer};
 use shore_dataplane_core::time::Moment;
 
 use crate::egress::{Egress, Place};
+use crate::sockets::Sockets;
 use crate::transfer::{MESSAGE, gone_for_good};
 use crate::tun::{HEADROOM, Tun};
-use crate::udp::Udp;
 
 pub struct Outbound {
     /// From the TUN so far, super-packets counted by their segments.
@@ -45,7 +45,7 @@ impl Outbound {
         &mut self,
         plane: &mut Plane,
         tun: &mut Tun,
-        sockets: &mut [Udp],
+        sockets: &mut Sockets,
         (egress, copies): (&mut Egress, &mut Egress),
         now: Moment,
     ) -> u32 {
@@ -130,7 +130,7 @@ struct Hand<'a> {
     sealer: Sealer<'a>,
     place: Place,
     copy: Option<Place>,
-    sockets: &'a mut [Udp],
+    sockets: &'a mut Sockets,
     egress: &'a mut Egress,
     copies: &'a mut Egress,
     refused: Option<DropReason>,

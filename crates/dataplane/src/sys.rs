@@ -103,6 +103,13 @@ pub fn writev(fd: BorrowedFd, slices: &[IoSlice]) -> Result<usize> {
     retried(|| unsafe { libc::writev(fd, slices.as_ptr().cast(), slices.len() as i32) })
 }
 
+/// To a stream; an end that is closed is an error, not a signal.
+pub fn send(fd: BorrowedFd, bytes: &[u8]) -> Result<usize> {
+    let fd = fd.as_raw_fd();
+    // SAFETY: the kernel reads at most `bytes.len()` bytes of `bytes`.
+    retried(|| unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) })
+}
+
 pub fn set_option(fd: BorrowedFd, level: i32, name: i32, value: i32) -> Result<()> {
     let fd = fd.as_raw_fd();
     let len = size_of::<i32>() as libc::socklen_t;

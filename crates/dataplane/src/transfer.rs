@@ -99,6 +99,24 @@ impl Inbound {
         count
     }
 
+    /// One datagram that came by a link, up to the TUN.
+    pub fn take(
+        &mut self,
+        plane: &mut Plane,
+        source: Source,
+        datagram: &[u8],
+        tun: &mut Option<Tun>,
+        now: Moment,
+    ) {
+        let received = plane.receive(source, datagram, &mut self.arena, now);
+        if let Received::Packet { peer, len } = received {
+            let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
+            self.coalescer.push(&self.arena, (0, len), accepts);
+            self.packets += 1;
+            self.write(plane, tun, Some(peer), now);
+        }
+    }
+
     fn write(
         &mut self,
         plane: &mut Plane,

@@ -17,7 +17,7 @@ import msgspec
 
 from shore import __version__, _native
 from shore.cli import cleanup as clean
-from shore.cli import peers
+from shore.cli import mesh, peers
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
 from shore.cli.ping import ping
@@ -39,20 +39,48 @@ REFUSED = 78
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="shore")
 def main() -> None:
-    """Self-healing WireGuard tunnels from ordinary wg0.conf files."""
+    """Self-healing WireGuard tunnels: from ordinary wg0.conf files, or as a mesh."""
+    mesh.hide_token(sys.argv[1:])
 
 
 @main.command()
-@click.argument("conf")
+@click.argument("conf", required=False)
+@click.option(
+    "--join", "join_from", metavar="TOKEN|-", help="Join the network of this token (-: from stdin)."
+)
+@click.option("--join-file", metavar="FILE", help="Join the network of the token in FILE.")
+@click.option("--name", help="With --join: what this node shall be called; else as the machine is.")
+@click.option("--interface", default="shore0", show_default=True, help="With --join: the tunnel's name.")
+@click.option("--timeout", default="30s", show_default=True, help="With --join: how long to try.")
 @click.option("--foreground", is_flag=True, help="Stay until the tunnel goes down; SIGINT takes it down.")
 @click.option(
     "--confirm", metavar="TIME", help="Undo everything after TIME (60s, 5m) unless `shore confirm`."
 )
-def up(conf: str, foreground: bool, confirm: str | None) -> None:
+def up(
+    *,
+    conf: str | None,
+    join_from: str | None,
+    join_file: str | None,
+    name: str | None,
+    interface: str,
+    timeout: str,
+    foreground: bool,
+    confirm: str | None,
+) -> None:
     """Bring up a tunnel from CONF, a file, or a name looked for in /etc/shore and /etc/wireguard.
 
-    Returns when the device is configured and the processes run, whether or not a peer answers yet.
+    Without CONF: join a network (--join), or resume the one that this machine joined. Returns when the device
+    is configured and the processes run, whether or not a peer answers yet.
     """
+    if join_from is not None or join_file is not None:
+        if conf is not None or (join_from is not None and join_file is not None):
+            fail("it is `shore up --join TOKEN` or `shore up --join-file FILE`, without CONF", USAGE)
+        token = mesh.read_token(join_from, join_file)
+        mesh.join_network(token, name, interface, seconds(timeout))
+        return
+    if conf is None:
+        mesh.resume()
+        return
     confirm_s = None if confirm is None else seconds(confirm)
     if foreground and systemd.is_asked_for():
         _go_on_as_brain(conf, confirm_s)
@@ -72,10 +100,12 @@ def up(conf: str, foreground: bool, confirm: str | None) -> None:
 
 
 @main.command()
-@click.argument("name", metavar="NAME|CONF")
-def down(name: str) -> None:
-    """Take a tunnel down and leave nothing behind."""
-    tunnel = _name(name)
+@click.argument("name", metavar="NAME|CONF", required=False)
+def down(name: str | None) -> None:
+    """Take a tunnel down and leave nothing behind; without NAME that of the network we joined."""
+    tunnel = mesh.interface() if name is None else _name(name)
+    if tunnel is None:
+        fail("this machine has joined no network: name the tunnel, as in `shore down wg0`", USAGE)
     give_brain(Runtime(tunnel))
     obtain(tunnel, api.AskDown(), within=60)
     click.echo(f"{tunnel} is down")
@@ -243,5 +273,16 @@ def _log_line(entry: dict[str, object]) -> str:
     return f"{text.stamp(float(str(entry['at'])))} {entry['what']}{peer}: {entry['why']}"
 
 
-for command in (peers.rekey, peers.paths, peers.why, peers.history, peers.amend, ping, policy):
+for command in (
+    mesh.ip,
+    mesh.logout,
+    mesh.peers,
+    peers.rekey,
+    peers.paths,
+    peers.why,
+    peers.history,
+    peers.amend,
+    ping,
+    policy,
+):
     main.add_command(command)

@@ -4,7 +4,7 @@ import time
 
 from shore.core.why import figures, path_words, span
 from shore.model.explanation import Explanation
-from shore.model.status import PathStatus, PeerStatus, TunnelStatus
+from shore.model.status import LinkStatus, PathStatus, PeerStatus, TunnelStatus
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -24,6 +24,7 @@ def tunnel_lines(tunnel: TunnelStatus) -> list[str]:
             f"  note: the clock is {duration(tunnel.clock_behind_s)} behind handshakes sent with this key; "
             "peers that took them ignore ours until it has caught up, and have to greet us"
         )
+    lines += [_link_line(link) for link in tunnel.links]
     for peer in tunnel.peers:
         lines += _peer_lines(peer)
     return lines
@@ -100,6 +101,11 @@ def size(count: int) -> str:
 def stamp(at: float) -> str:
     """Local time with milliseconds."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
+
+
+def _link_line(link: LinkStatus) -> str:
+    took = "" if link.rtt_ms is None else f", round trip {link.rtt_ms:.1f} ms"
+    return f"  {link.kind} {link.address}: {link.state} for {span(link.since_s)}{took}"
 
 
 def _peer_lines(peer: PeerStatus) -> list[str]:

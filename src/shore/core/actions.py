@@ -63,6 +63,20 @@ class CloseSocket(msgspec.Struct, frozen=True):
     id: int
 
 
+class DialRelay(msgspec.Struct, frozen=True):
+    """Connect a TCP socket to a relay, past the tunnel; answer with LinkDialled or LinkDialFailed."""
+
+    relay: str
+    addresses: tuple[str, ...]
+    mark: int
+
+
+class CloseLink(msgspec.Struct, frozen=True):
+    """Close our duplicate of a link's socket."""
+
+    id: int
+
+
 class SetMark(msgspec.Struct, frozen=True):
     """Mark what all sockets send."""
 
@@ -125,6 +139,8 @@ Action = (
     | OpenUplinkSocket
     | OpenTrialSocket
     | CloseSocket
+    | DialRelay
+    | CloseLink
     | SetMark
     | StartPlane
     | KillPlane

@@ -3,11 +3,14 @@
 *Ours* are told to every Shore peer: the addresses of the uplinks with the listen port, and what STUN servers
 and peers say that we look like from there. *Theirs* are the endpoints of the file, what they told us, and
 where they spoke from. Each pair of a socket and an endpoint of its family is a path; there are eight at most,
-and those that have answered come first.
+and those that have answered come first. A symmetric NAT shows another port to each of our sockets and after
+each of its reboots, so of the ports at one address only the newest few that we learnt are kept: the eight
+are for different ways.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from shore.core.sockets import Sockets
 from shore.model.desired import Candidate
@@ -16,11 +19,12 @@ from shore.model.links import Family, Link
 
 MOST_PATHS = 8
 MOST_CANDIDATES = 8
+MOST_PORTS = 2
 Place = tuple[int, str]
 
 
 def own_candidates(
-    links: tuple[Link, ...], port: int, counters: tuple[PeerCounters, ...], mapped: Iterable[str] = ()
+    links: tuple[Link, ...], port: int, counters: Iterable[PeerCounters], mapped: Iterable[str] = ()
 ) -> tuple[Candidate, ...]:
     """What to tell peers; host candidates first, then `mapped`, which STUN servers say."""
     if not port:
@@ -39,7 +43,10 @@ def own_candidates(
         path.observed
         for peer in counters
         for path in peer.paths
-        if path.observed is not None and path.observed not in known and path.state == "live"
+        if path.kind == "direct"
+        and path.observed is not None
+        and path.observed not in known
+        and path.state == "live"
     }
     reflexive = [Candidate(observed, "peer_reflexive") for observed in sorted(seen)]
     return tuple((hosts + servers + reflexive)[:MOST_CANDIDATES])
@@ -48,10 +55,12 @@ def own_candidates(
 def places(
     sockets: Sockets,
     spoken: list[Place],
-    remotes: list[str],
+    configured: list[str],
+    told: list[str],
     open_ids: set[int],
 ) -> tuple[Place, ...]:
-    """Paths of a Shore peer: the places that it spoke from, newest first, then each pair that could work.
+    """Paths of a Shore peer: the places that it spoke from, newest first, then each pair that could work,
+    with the endpoints of the file before those that it told.
 
     Where uplinks have sockets of their own the unbound one is none: it leaves by one of them, and two paths
     that look the same to the peer spoil each other's counts. A place is as good from another socket where its
@@ -61,9 +70,27 @@ def places(
         unbound.id for family, unbound in sockets.unbound.items() if unbound not in sockets.of_family(family)
     }
     known = [place for place in spoken if place[0] in usable]
-    remotes = [*(remote for number, remote in spoken if number not in usable), *remotes]
-    pairs = [(socket.id, remote) for remote in remotes for socket in sockets.of_family(family_of(remote))]
-    return tuple(dict.fromkeys([*known, *pairs]))[:MOST_PATHS]
+    elsewhere = [remote for number, remote in spoken if number not in usable]
+    ours = _pairs(sockets, configured)
+    found = [*known, *_pairs(sockets, elsewhere), *ours, *_pairs(sockets, told)]
+    return few_ports(found, set(ours))[:MOST_PATHS]
+
+
+def few_ports(found: Iterable[Place], exempt: Collection[Place] = ()) -> tuple[Place, ...]:
+    """Without doubles, and with at most the first few ports of an address by each socket."""
+    ports: dict[tuple[int, str], int] = {}
+    kept = []
+    for place in dict.fromkeys(found):
+        way = (place[0], place[1].rpartition(":")[0])
+        ports[way] = ports.get(way, 0) + 1
+        if ports[way] <= MOST_PORTS or place in exempt:
+            kept.append(place)
+    return tuple(kept)
+
+
+def _pairs(sockets: Sockets, remotes: list[str]) -> list[Place]:
+    by_family = {4: sockets.of_family(4), 6: sockets.of_family(6)}
+    return [(socket.id, remote) for remote in remotes for socket in by_family[family_of(remote)]]
 
 
 def endpoint(address: str, port: int) -> str:
@@ -82,6 +109,7 @@ def is_told(candidate: Candidate, own: set[str]) -> bool:
     return candidate.endpoint not in own and _is_offered(host)
 
 
+@lru_cache(1024)
 def _is_offered(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     return not (ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified)

@@ -3,8 +3,8 @@
 import msgspec
 
 from shore.model.config import TunnelConfig
-from shore.model.desired import DesiredState, Socket
-from shore.model.facts import Fact, PeerCounters
+from shore.model.desired import Candidate, DesiredState, Socket
+from shore.model.facts import Fact, LinkCounters, PeerCounters
 from shore.model.links import Exit, Lifetime, Link, Way
 
 
@@ -71,6 +71,21 @@ class LifetimesRemembered(msgspec.Struct, frozen=True):
     lifetimes: tuple[Lifetime, ...]
 
 
+class LinkDialled(msgspec.Struct, frozen=True):
+    """A TCP socket to a relay is connected, to the host `name`."""
+
+    relay: str
+    link: int
+    name: str
+
+
+class LinkDialFailed(msgspec.Struct, frozen=True):
+    """No address of the relay could be connected to."""
+
+    relay: str
+    reason: str
+
+
 class SocketsFailed(msgspec.Struct, frozen=True):
     """Opening sockets failed; those that were there still are."""
 
@@ -90,11 +105,16 @@ class PlaneLost(msgspec.Struct, frozen=True):
 
 
 class PlaneAnswered(msgspec.Struct, frozen=True):
-    """The data thread answered a question; `peers` is None where counters were not asked for."""
+    """The data thread answered a question; `peers` is None where counters were not asked for.
+
+    Those who are not among `peers` are as they were told last, or unknown if `whole`.
+    """
 
     offload: dict[str, object]
     drops: dict[str, int]
     peers: tuple[PeerCounters, ...] | None = None
+    whole: bool = True
+    links: tuple[LinkCounters, ...] = ()
 
 
 class QuestionUnanswered(msgspec.Struct, frozen=True):
@@ -154,6 +174,13 @@ class RenewAsked(msgspec.Struct, frozen=True):
     public_key: bytes
 
 
+class PeerCalled(msgspec.Struct, frozen=True):
+    """A peer says through the server where it may be probed now."""
+
+    public_key: bytes
+    candidates: tuple[Candidate, ...]
+
+
 class PokeAsked(msgspec.Struct, frozen=True):
     """A person wants every path to a peer probed now."""
 
@@ -186,6 +213,8 @@ Event = (
     | TrialSocketOpened
     | TrialSocketFailed
     | LifetimesRemembered
+    | LinkDialled
+    | LinkDialFailed
     | SocketsFailed
     | PlaneStarted
     | PlaneLost
@@ -199,6 +228,7 @@ Event = (
     | NameResolved
     | NameFailed
     | RenewAsked
+    | PeerCalled
     | PokeAsked
     | DeviceMtuChanged
     | DeviceGone

@@ -10,13 +10,14 @@ peer that is wanted and alive there. What they find is kept per network, survive
 after each change of links, when the NAT gave a path in use another mapping, and every six hours.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Iterable, Mapping
 
 from shore.core import timers
 from shore.core.actions import Action, Announce, CloseSocket, KeepLifetime
 from shore.core.candidates import MOST_PATHS, Place, family_of
 from shore.core.events import (
     Attached,
+    Configured,
     Event,
     FactTold,
     LifetimesRemembered,
@@ -34,7 +35,7 @@ from shore.core.trials import Numbers, Target, Trials
 from shore.core.underlay import Underlay, routes
 from shore.model.desired import FIRST_QUIET_S, DesiredState, Socket, Trial
 from shore.model.facts import PathCounters, PeerCounters, TrialEchoed
-from shore.model.links import Exit, Lifetime
+from shore.model.links import Exit, Lifetime, Link
 
 OPEN_QUIET_S = 25
 OPEN = "no NAT on the way"
@@ -50,6 +51,9 @@ class Keepalive:
         self._searches: dict[str, Search] = {}
         # What each place was seen as, and behind which network; None where nobody translates.
         self._seen: dict[Place, tuple[str, str | None]] = {}
+        # What was seen of each peer, and the links and sockets that it was seen by.
+        self.faces: dict[bytes, object] = {}
+        self._around: object = None
         self._routes: object = None
         self._numbers = Numbers()
 
@@ -76,24 +80,36 @@ class Keepalive:
         asked = [trials.asked for trials in self._trials.values() if trials.target[0] == public_key]
         return tuple(trial for trial in asked if trial is not None)
 
+    def outcome(self) -> object:
+        """All that `quiet_s`, `sockets` and `trials` say, to compare."""
+        asked = [(trials.target[0], trials.asked, trials.socket) for trials in self._trials.values()]
+        return (self._seen, {name: search.quiet_s() for name, search in self._searches.items()}, asked)
+
     def deadline(self) -> float | None:
         """When to call again; None if there is nothing to wait for."""
         waits = [trials.deadline() for trials in self._trials.values()]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def follow(self, event: Event, underlay: Underlay, wanted: Collection[bytes], now: float) -> list[Action]:
-        """Take what happened; return what is to be done. `wanted` are the Shore peers that somebody needs."""
-        actions = self._take(event, underlay, wanted, now)
+    def follow(
+        self,
+        event: Event,
+        underlay: Underlay,
+        counters: Mapping[bytes, PeerCounters],
+        is_wanted: Callable[[bytes], bool],
+        now: float,
+    ) -> list[Action]:
+        """Take what happened; return what is to be done. Wanted are the Shore peers that somebody needs."""
+        if isinstance(event, PlaneAnswered):
+            self._glance(event.peers or (), underlay, counters, is_wanted)
+        actions = self._take(event, underlay, now)
         for trials in self._trials.values():
             actions += trials.step(self._searches, underlay.mark, now)
         return actions
 
     def _take(  # noqa: PLR0911 (one case per event)
-        self, event: Event, underlay: Underlay, wanted: Collection[bytes], now: float
+        self, event: Event, underlay: Underlay, now: float
     ) -> list[Action]:
         match event:
-            case PlaneAnswered() if event.peers is not None:
-                self._observe(event.peers, underlay, wanted)
             case FactTold(fact=TrialEchoed() as fact):
                 return self._echoed(fact, now)
             case TrialSocketOpened():
@@ -102,6 +118,9 @@ class Keepalive:
                 return [] if taken else [CloseSocket(event.socket.id)]
             case TrialSocketFailed() if event.exit in self._trials:
                 return self._trials[event.exit].rest(now + timers.TRIAL_HELPLESS)
+            case Configured():
+                # Others may be wanted now.
+                self.faces = {}
             case LifetimesRemembered():
                 self._remembered = {entry.network: entry for entry in event.lifetimes}
             case LinksChanged():
@@ -114,26 +133,44 @@ class Keepalive:
                 pass
         return []
 
+    def _glance(
+        self,
+        fresh: tuple[PeerCounters, ...],
+        underlay: Underlay,
+        counters: Mapping[bytes, PeerCounters],
+        is_wanted: Callable[[bytes], bool],
+    ) -> None:
+        """Look at all peers where one of them, or what is around us, looks different."""
+        around = (underlay.links, dict(underlay.sockets.uplinks))
+        faces = {entry.public_key: _face(entry, is_wanted(entry.public_key)) for entry in fresh}
+        same = all(self.faces.get(key) == face for key, face in faces.items())
+        if same and self.faces.keys() == counters.keys() and around == self._around:
+            return
+        self._around = around
+        self.faces = {key: _face(entry, is_wanted(key)) for key, entry in counters.items()}
+        if underlay.links is not None:
+            self._observe(counters.values(), underlay, underlay.links, is_wanted)
+
     def _observe(
         self,
-        counters: tuple[PeerCounters, ...],
+        counters: Iterable[PeerCounters],
         underlay: Underlay,
-        wanted: Collection[bytes],
+        links: tuple[Link, ...],
+        is_wanted: Callable[[bytes], bool],
     ) -> None:
-        if underlay.links is None:
-            return
-        own = {address for link in underlay.links for address in link.addresses}
+        own = {address for link in links for address in link.addresses}
         places: dict[Place, tuple[str, str | None]] = {}
         helpers: dict[Exit, list[tuple[Target, str]]] = {}
         for peer in counters:
-            for path in (path for path in peer.paths if path.observed is not None):
+            direct = [path for path in peer.paths if path.kind == "direct"]
+            for path in (path for path in direct if path.observed is not None):
                 network = self._network(path, own, underlay)
                 place = (path.socket, path.remote)
                 places[place] = (path.observed or "", network)
                 if network is None:
                     continue
                 self._search(network, self._seen.get(place), path.observed or "")
-                if path.state == "live" and peer.public_key in wanted and path.kind == "direct":
+                if path.state == "live" and is_wanted(peer.public_key) and path.kind == "direct":
                     leaves_by = (underlay.sockets.uplink_of(path.socket), family_of(path.remote))
                     helper = ((peer.public_key, path.remote), network)
                     # The path in use first.
@@ -201,3 +238,12 @@ class Keepalive:
         self._numbers.after(trial.number for peer in state.peers for trial in peer.trials)
         kept = used | set(listening.values())
         return [CloseSocket(one.id) for one in state.sockets if one.uplink is None and one.id not in kept]
+
+
+def _face(peer: PeerCounters, wanted: bool) -> object:
+    """All of a peer's counters that tell something about the NATs before us."""
+    paths = (path for path in peer.paths if path.observed is not None)
+    return (
+        wanted,
+        [(path.socket, path.remote, path.observed, path.state == "live", path.primary) for path in paths],
+    )

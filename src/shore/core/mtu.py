@@ -22,6 +22,8 @@ class Mtus:
         self._peers = peers
         self._underlay = underlay
         self._owners: int | None = None
+        # When each peer's searches are due.
+        self._due: dict[bytes, float] = {}
 
     def known(self, config: TunnelConfig, peer: PeerRecord, place: Place, now: float) -> list[Action]:
         """A peer has answered from a place for the first time, or again."""
@@ -44,10 +46,11 @@ class Mtus:
         alive = {
             (path.socket, path.remote): self._ceiling((path.socket, path.remote))
             for path in entry.paths
-            if path.state in ("live", "held") or path.primary
+            if path.kind == "direct" and (path.state in ("live", "held") or path.primary)
         }
+        direct = tuple(path for path in entry.paths if path.kind == "direct")
         peer.sizes.use_ends(None)
-        seen = peer.sizes.counted(entry.paths, now)
+        seen = peer.sizes.counted(direct, now)
         return self._do(entry.public_key, [*seen, *peer.sizes.watch(alive, now)])
 
     def measured(self, fact: Measured, now: float) -> list[Action]:
@@ -61,12 +64,15 @@ class Mtus:
 
     def wake(self, now: float) -> list[Action]:
         """Do what is due."""
-        return [a for key, peer in self._peers.items() for a in self._do(key, peer.sizes.wake(now))]
+        return [a for key in self.due(now) for a in self._do(key, self._peers[key].sizes.wake(now))]
+
+    def due(self, now: float) -> list[bytes]:
+        """The peers that `wake` has something to do for."""
+        return [key for key, due in self._due.items() if due <= now and key in self._peers]
 
     def deadline(self) -> float | None:
         """When `wake` is due."""
-        deadlines = [peer.sizes.deadline() for peer in self._peers.values()]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return min((due for key, due in self._due.items() if key in self._peers), default=None)
 
     def device_changed(self, config: TunnelConfig | None, mtu: int) -> None:
         """The device has another MTU. Ours follows from the paths; an owner's is a cap."""
@@ -88,7 +94,7 @@ class Mtus:
         """The longest packet to each peer whose path is known, for its routes."""
         found = {}
         for key, peer in self._peers.items():
-            inner = None if peer.primary is None else peer.sizes.inner_mtu(peer.primary)
+            inner = peer.inner_mtu()
             if inner is not None:
                 found[key] = inner
         return found
@@ -105,6 +111,11 @@ class Mtus:
         probes = [(place, action) for place, action in wanted if isinstance(action, SendProbe)]
         questions = tuple(sizes.question(key, place, probe) for place, probe in probes)
         said = [self._said(key, place, mtu) for place, mtu in sizes.news()]
+        deadline = sizes.deadline()
+        if deadline is None:
+            self._due.pop(key, None)
+        else:
+            self._due[key] = deadline
         return [Measure(questions), *said] if questions else [*said]
 
     def _said(self, key: bytes, place: Place, mtu: int) -> Announce:

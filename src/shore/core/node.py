@@ -5,15 +5,17 @@ call again with `Woke`. It does no IO, so a list of (now, event) is a complete r
 
 Life: a configuration comes; sockets are opened, a data plane is started or found, the desired state is
 pushed, the host is brought to its plan. From then on the desired state is derived anew after every event
-and pushed when it differs from the last one; nothing is pushed twice. What the world does is answered by
-raising `renew` of the peers it concerns (a changed link, a sleep, a new plane, a person's wish), by asking
-names again, and by two ladders: of a peer (`peer`) and of the node, which reopens the sockets and then
-replaces the plane only when every peer that was alive lately is silent, or our own losses last.
+and pushed when it differs from the last one; nothing is pushed twice. (`derivation` makes anew only what may
+be another one.) What the world does is answered by raising `renew` of the peers it concerns (a changed link,
+a sleep, a new plane, a person's wish), by asking names again, and by two ladders: of a peer (`peer`) and of
+the node, which reopens the sockets and then replaces the plane only when every peer that was alive lately is
+silent, or our own losses last.
 
 Invariants: an explicit listen port is never moved. A plane is replaced for silence or losses at most once
 in ten minutes. `status` says connected only from counters that are fresh.
 """
 
+from shore.core import events as on
 from shore.core.actions import (
     Action,
     Announce,
@@ -27,43 +29,19 @@ from shore.core.actions import (
     SetMark,
     StartPlane,
 )
-from shore.core.events import (
-    Attached,
-    ClockRead,
-    Configured,
-    DeviceGone,
-    DeviceMtuChanged,
-    Event,
-    ExtraSocketOpened,
-    FactTold,
-    LinksChanged,
-    NameFailed,
-    NameResolved,
-    PlaneAnswered,
-    PlaneLost,
-    PlaneStarted,
-    PokeAsked,
-    QuestionUnanswered,
-    RenewAsked,
-    Resumed,
-    SocketsFailed,
-    SocketsOpened,
-    StampRemembered,
-    UplinkSocketFailed,
-    UplinkSocketOpened,
-    Woke,
-)
+from shore.core.derivation import Derivation, concerned
 from shore.core.keepalive import Keepalive
 from shore.core.mtu import Mtus
 from shore.core.names import Names, names_of
-from shore.core.peer import Footing, PeerRecord
+from shore.core.peer import PeerRecord
 from shore.core.plane import PlaneWatch
-from shore.core.reconcile import fwmark_of, host_plan
+from shore.core.reconcile import fwmark_of
 from shore.core.recovery import NodeLadder, Rung
+from shore.core.relays import Relays, is_place
 from shore.core.stamps import Stamps
 from shore.core.underlay import Underlay
-from shore.model.config import PeerConfig, TunnelConfig
-from shore.model.desired import DesiredState, Interface, StunQuery
+from shore.model.config import TunnelConfig
+from shore.model.desired import DesiredState
 from shore.model.facts import (
     Acquainted,
     Candidates,
@@ -95,12 +73,17 @@ class Node:
         self.plane = PlaneWatch()
         self.stamps = Stamps()
         self.keepalive = Keepalive()
-        self.answer: PlaneAnswered | None = None
-        self.counters: tuple[PeerCounters, ...] = ()
+        self.answer: on.PlaneAnswered | None = None
+        # As each was told last; ages are as of then.
+        self.counters: dict[bytes, PeerCounters] = {}
         self.counters_at = float("-inf")
         self._names = Names()
         self.underlay = Underlay()
+        self.relays = Relays()
         self.mtus = Mtus(self.peers, self.underlay)
+        self._derivation = Derivation(
+            self.peers, self.underlay, self._names, self.keepalive, self.mtus, self.relays
+        )
         self._pushed: DesiredState | None = None
         self.plan: HostPlan | None = None
         self._planned: HostPlan | None = None
@@ -108,14 +91,15 @@ class Node:
         self._ladder = NodeLadder()
         self._actions: list[Action] = []
 
-    def handle(self, event: Event, now: float) -> list[Action]:
+    def handle(self, event: on.Event, now: float) -> list[Action]:
         """Take one event; return what is to be done, in order."""
         self._actions = []
+        self._derivation.concern(concerned(event))
         self._take(event, now)
-        wanted = {key for key, peer in self.peers.items() if peer.acquainted and peer.is_wanted}
-        self._actions += self.keepalive.follow(event, self.underlay, wanted, now)
+        self._actions += self.keepalive.follow(event, self.underlay, self.counters, self._is_wanted, now)
+        self._actions += self.relays.follow(event, self.underlay, now)
         if self.config is not None:
-            self._settle(now)
+            self._settle(self.config, now)
         return self._actions
 
     @property
@@ -124,8 +108,8 @@ class Node:
         return self.underlay.port
 
     def deadline(self) -> float | None:
-        """When to call again with Woke; None if there is nothing to wait for."""
-        timed = (self._names, self.plane, self.mtus, self.keepalive)
+        """When to call again with on.Woke; None if there is nothing to wait for."""
+        timed = (self._names, self.plane, self.mtus, self.keepalive, self.relays)
         waits = [each.deadline() for each in timed]
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -133,95 +117,87 @@ class Node:
         """The desired state as it follows from everything known; None before there are sockets."""
         if self.config is None or not self.underlay.sockets.unbound:
             return None
-        queries = self.underlay.queries(self.config, self._names.addresses)
-        footing = self._footing(self.config, queries)
-        extras = [peer.extra for peer in self.peers.values() if peer.extra is not None]
-        return DesiredState(
-            interface=Interface(
-                self.config.private_key,
-                self.mtus.assumed(self.config),
-                self.config.offload,
-                self.config.probing,
-            ),
-            sockets=(*self.underlay.sockets.all(), *extras, *self.keepalive.sockets()),
-            peers=tuple(
-                peer.desired(footing) for peer in self.peers.values() if self.config.private_key is not None
-            ),
-            stun=queries,
-            filter=self.config.filter,
-        )
+        return self._derivation.desired(self.config, self.counters)
 
-    def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
+    def forget_derived(self) -> None:
+        """Derive everything anew next time, from what is known; it is the same."""
+        self._derivation.concern(None)
+
+    def _take(self, event: on.Event, now: float) -> None:  # noqa: C901, PLR0912, PLR0915 (one case per event)
         match event:
-            case Configured():
+            case on.Configured():
                 self._configure(event.config, now)
-            case Attached():
+            case on.Attached():
                 self._attach(event, now)
-            case SocketsOpened():
+            case on.SocketsOpened():
                 self._adopt_sockets(event)
-            case ExtraSocketOpened():
+            case on.ExtraSocketOpened():
                 self._adopt_extra(event)
-            case UplinkSocketOpened():
+            case on.UplinkSocketOpened():
                 if not self.underlay.sockets.opened(event.way, event.socket):
                     self._do(CloseSocket(event.socket.id))
-            case UplinkSocketFailed():
+            case on.UplinkSocketFailed():
                 self.underlay.sockets.failed(event.way)
                 self._announce(f"no socket on {event.way[0]}", event.reason)
-            case SocketsFailed():
+            case on.SocketsFailed():
                 self.underlay.opening = False
                 self._announce("sockets not opened", event.reason)
-            case PlaneStarted():
+            case on.PlaneStarted():
                 self._plane_started(event, now)
-            case PlaneLost():
+            case on.PlaneLost():
                 self._plane_lost(event.reason, now)
-            case PlaneAnswered():
+            case on.PlaneAnswered():
                 self._answered(event, now)
-            case QuestionUnanswered():
+            case on.QuestionUnanswered():
                 if self.plane.unanswered(event.lag_s):
                     self._replace_plane("it stopped answering")
-            case FactTold():
+            case on.FactTold():
                 self._seen = max(self._seen, event.serial)
                 self._learn(event.fact, now)
-            case LinksChanged():
+            case on.LinksChanged():
                 self._links_changed(event.links, now)
-            case Resumed():
+            case on.Resumed():
                 self._names.forget_waits(now)
                 self._renew_all(f"the machine slept for {event.slept_s:.0f} s")
-            case ClockRead():
+            case on.ClockRead():
                 self._actions += self.stamps.clock_read(event.wall, now)
                 if self.plane.pid is not None and self.stamps.outlived(now):
                     self._replace_plane("the clock was set, and it stamps handshakes by the old one")
-            case StampRemembered():
+            case on.StampRemembered():
                 self.stamps.remember(event.stamp)
-            case NameResolved():
+            case on.NameResolved():
                 self._resolved(event, now)
-            case NameFailed():
+            case on.NameFailed():
                 if self._names.failed(event.host, now):
                     self._announce(f"{event.host} does not resolve", event.reason)
-            case RenewAsked():
+            case on.RenewAsked():
                 self._renew(event.public_key, "asked for")
-            case PokeAsked() if event.public_key in self.peers:
-                self.peers[event.public_key].poke += 1
-            case DeviceMtuChanged():
+            case on.PeerCalled() | on.PokeAsked() if event.public_key in self.peers:
+                self.peers[event.public_key].poked(event)
+            case on.DeviceMtuChanged():
                 self.mtus.device_changed(self.config, event.mtu)
-            case DeviceGone():
+            case on.DeviceGone():
                 self._do(GoDown(f"{event.what} was deleted"))
-            case Woke():
+            case on.Woke():
+                self._derivation.concern(self.mtus.due(now))
                 self._actions += self.mtus.wake(now)
 
     # Configuration, sockets and the plane.
 
     def _configure(self, config: TunnelConfig, now: float) -> None:
         previous, self.config = self.config, config
-        self.plan = host_plan(config, {}) if config.host_managed else None
+        self.plan = self._derivation.plan(config)
         wanted = {peer.public_key: peer for peer in config.peers}
         for key in self.peers.keys() - wanted.keys():
             self._forget(self.peers.pop(key))
-        records = {key: self._record(peer) for key, peer in wanted.items()}
+        records = {key: self.peers.get(key) or PeerRecord(peer) for key, peer in wanted.items()}
+        for key, record in records.items():
+            record.reconfigure(wanted[key])
         self.peers.clear()
         self.peers.update(records)
         hosts = [peer.names() for peer in self.peers.values()]
         self._names.use(names_of(config.stun).union(*hosts), now)
+        self._actions += self.relays.configure(config)
         mark, marked = fwmark_of(config), self.underlay.mark
         self.underlay.mark = mark
         moved = previous is not None and config.listen_port not in (0, self.listen_port)
@@ -232,31 +208,26 @@ class Node:
         if previous is None:
             self.plane.want(now)
 
-    def _record(self, config: PeerConfig) -> PeerRecord:
-        record = self.peers.get(config.public_key)
-        if record is None:
-            return PeerRecord(config)
-        record.reconfigure(config)
-        return record
-
     def _forget(self, peer: PeerRecord) -> None:
+        self.counters.pop(peer.config.public_key, None)
         if peer.extra is not None:
             self._do(CloseSocket(peer.extra.id))
 
-    def _attach(self, event: Attached, now: float) -> None:
+    def _attach(self, event: on.Attached, now: float) -> None:
         self.underlay.sockets.adopt(event.state.sockets)
         self.underlay.port = event.listen_port
         self.plane.started(event.pid)
         self.stamps.plane_found(now)
         self._pushed = event.state
+        self.relays.adopt(event.state.links)
         self._configure(event.config, now)
-        open_ids = {socket.id for socket in event.state.sockets}
+        open_ids = {socket.id for socket in event.state.sockets} | {link.id for link in event.state.links}
         for held in event.state.peers:
             peer = self.peers.get(held.public_key)
             if peer is not None:
                 peer.attached(held, open_ids, now)
 
-    def _adopt_sockets(self, event: SocketsOpened) -> None:
+    def _adopt_sockets(self, event: on.SocketsOpened) -> None:
         closing, heirs = self.underlay.opened(event)
         for peer in self.peers.values():
             if peer.roamed is not None and peer.roamed[0] in heirs:
@@ -264,7 +235,7 @@ class Node:
                 peer.roamed = (heir, peer.roamed[1]) if heir else None
         self._actions += closing
 
-    def _adopt_extra(self, event: ExtraSocketOpened) -> None:
+    def _adopt_extra(self, event: on.ExtraSocketOpened) -> None:
         peer = self.peers.get(event.public_key)
         if peer is None or peer.extra is not None:
             self._do(CloseSocket(event.socket.id))
@@ -277,7 +248,7 @@ class Node:
             self._ladder.opened(now)
         self._actions += opening
 
-    def _plane_started(self, event: PlaneStarted, now: float) -> None:
+    def _plane_started(self, event: on.PlaneStarted, now: float) -> None:
         self.plane.started(event.pid)
         self.stamps.plane_started(now)
         self._pushed, self._seen = None, 0
@@ -297,11 +268,13 @@ class Node:
 
     # What the plane and the world tell.
 
-    def _answered(self, event: PlaneAnswered, now: float) -> None:
+    def _answered(self, event: on.PlaneAnswered, now: float) -> None:
         self.plane.answered()
         self.answer = event
         if event.peers is not None:
-            self.counters, self.counters_at = event.peers, now
+            fresh = {entry.public_key: entry for entry in event.peers}
+            self.counters = fresh if event.whole else self.counters | fresh
+            self.counters_at = now
             self._judge(event.peers, now)
 
     def _judge(self, counters: tuple[PeerCounters, ...], now: float) -> None:
@@ -309,9 +282,12 @@ class Node:
         for entry in counters:
             peer = self.peers.get(entry.public_key)
             if peer is not None:
+                before = peer.standing()
                 uplinks, sockets = self.underlay.uplinks(entry), self.underlay.sockets
                 self._actions += peer.counted(entry, metered, uplinks, sockets, now)
                 self._actions += self.mtus.counted(entry, now)
+                if peer.standing() != before:
+                    self._derivation.concern((entry.public_key,))
 
     def _learn(self, fact: Fact, now: float) -> None:
         peer = self.peers.get(getattr(fact, "public_key", None) or b"")
@@ -330,8 +306,11 @@ class Node:
                 peer.told = fact.candidates
             case Mapped():
                 self.underlay.seen(fact)
-            case Measured():
+            case Measured() if peer is not None:
+                before = peer.standing()
                 self._actions += self.mtus.measured(fact, now)
+                if peer.standing() != before:
+                    self._derivation.concern((fact.public_key,))
             case Unanswered() if peer is not None:
                 self._climb(peer, fact, now)
             case Losing():
@@ -363,8 +342,6 @@ class Node:
                 self._rebind(why, now)
             case "renew" if public_key is not None:
                 self._renew(public_key, why)
-            case _:
-                pass
 
     def _rebind(self, why: str, now: float) -> None:
         if self._ladder.may_rebind(now):
@@ -376,27 +353,22 @@ class Node:
         if self.underlay.sockets.uplink_of(fact.socket) is None and not self.keepalive.owns(fact.socket):
             self._rebind(f"a socket failed (errno {fact.errno})", now)
 
-    def _footing(self, config: TunnelConfig, queries: tuple[StunQuery, ...]) -> Footing:
-        return Footing(
-            self.underlay.sockets,
-            self._names.addresses,
-            self.keepalive,
-            self.underlay.candidates(self.counters, queries),
-            self.underlay.metered(config),
-            self.mtus.cap(config),
-        )
-
     def _measure(self, peer: PeerRecord, now: float) -> None:
-        if self.config is None:
+        if (config := self.config) is None:
             return
-        place = peer.place(self._footing(self.config, ()))
-        if place is not None:
-            self._actions += self.mtus.known(self.config, peer, place, now)
+        place = peer.place(self._derivation.footing(config, self.counters, ()))
+        if place is not None and not is_place(place[1]):
+            self._actions += self.mtus.known(config, peer, place, now)
 
     def _links_changed(self, links: tuple[Link, ...], now: float) -> None:
-        if not self.underlay.moved(links):
+        moved = self.underlay.moved(links)
+        for entry in self.counters.values():
+            # Devices may carry more now, or less.
+            self._actions += self.mtus.counted(entry, now)
+        if not moved:
             return
         self._names.forget_waits(now)
+        self.relays.moved()
         if self._planned is not None and self._planned.full_tunnel is not None:
             # What is on the same wire may go past it.
             self._planned = None
@@ -404,7 +376,7 @@ class Node:
             self._renew_all("the underlay changed")
             self._actions += self.mtus.disturbed(now)
 
-    def _resolved(self, event: NameResolved, now: float) -> None:
+    def _resolved(self, event: on.NameResolved, now: float) -> None:
         if not self._names.resolved(event.host, event.addresses, now):
             return
         for key, peer in self.peers.items():
@@ -425,22 +397,25 @@ class Node:
 
     # What follows.
 
-    def _settle(self, now: float) -> None:
+    def _settle(self, config: TunnelConfig, now: float) -> None:
         for host in self._names.due(now):
             self._do(Resolve(host))
-        if self.config is not None:
-            self._actions += self.underlay.follow(self.config)
+        self._actions += self.underlay.follow(config)
         if self.underlay.sockets.unbound and self.plane.due(now):
             self._do(StartPlane())
         desired = self.desired()
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
             self._pushed = desired
             self._do(Push(desired, self._seen))
-        if self.config is not None and self.config.host_managed:
-            self.plan = host_plan(self.config, self.mtus.routes())
+        self.plan = self._derivation.plan(config)
         if self.plan is not None and self.plan != self._planned:
             self._planned = self.plan
             self._do(ApplyHost(self.plan))
+
+    def _is_wanted(self, public_key: bytes) -> bool:
+        """Whether it is a Shore peer that somebody needs."""
+        peer = self.peers.get(public_key)
+        return peer is not None and peer.acquainted and peer.is_wanted
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)

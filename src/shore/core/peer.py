@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 from shore.core import timers
 from shore.core.actions import Action, Announce
-from shore.core.candidates import Place, endpoint, family_of, is_told, places
+from shore.core.candidates import Place, endpoint, family_of, few_ports, is_told, places
 from shore.core.changes import has_left, preferred, switched
+from shore.core.events import PeerCalled, PokeAsked
 from shore.core.keepalive import Keepalive
 from shore.core.names import names_of
+from shore.core.relays import is_place
 from shore.core.score import PathJudge
 from shore.core.sizes import Sizes
 from shore.core.sockets import Sockets
@@ -28,6 +30,10 @@ from shore.model.facts import Acquainted, PeerCounters, Roamed
 # A peer with an Endpoint must not idle out behind a NAT because its file is silent.
 OWN_KEEPALIVE = 25
 MOST_SPOKEN = 4
+# The second is in use where the peer turns out to be a Shore node.
+LANES = (Lane(0), Lane(1))
+# A stream carries more; this is fair to what else goes by it, and no search is needed.
+RELAYED_MTU = 1500
 
 RUNGS = (
     ("resolving", timers.RESOLVE_AFTER),
@@ -49,6 +55,7 @@ class Footing(NamedTuple):
     own: tuple[Candidate, ...] = ()
     metered: Container[int] = ()
     cap: int | None = None
+    relayed: Callable[[PeerConfig], list[Place]] = lambda _: []
 
 
 class PeerRecord:
@@ -84,6 +91,8 @@ class PeerRecord:
             )
         if self.config.endpoints:
             return OWN_KEEPALIVE, "Shore's own: the peer has an Endpoint and no PersistentKeepalive"
+        if self.config.candidates:
+            return OWN_KEEPALIVE, "Shore's own: the peer is of a mesh"
         return 0, "none: the peer has no Endpoint"
 
     def quiet_s(self, keepalive: Keepalive, place: Place) -> tuple[int, str]:
@@ -95,7 +104,7 @@ class PeerRecord:
     @property
     def is_wanted(self) -> bool:
         """Whether its session is kept alive without traffic."""
-        return bool(self.config.endpoints) or self.keepalive()[0] > 0
+        return bool(self.config.endpoints or self.config.candidates) or self.keepalive()[0] > 0
 
     def names(self) -> set[str]:
         """Names that must be resolved for it."""
@@ -104,7 +113,10 @@ class PeerRecord:
     def reconfigure(self, config: PeerConfig) -> None:
         """Take another configuration; another endpoint is gone to at once."""
         moved = config.endpoints != self.config.endpoints
+        elsewhere = config.candidates != self.config.candidates and self.silent_s > 0
         self.config = config
+        if elsewhere:
+            self.renew += 1
         if moved and config.endpoints:
             self.roamed = None
             self.spoken = []
@@ -121,13 +133,22 @@ class PeerRecord:
             keepalive_s=keepalive_s,
             wanted=self.is_wanted,
             renew=self.renew,
-            lanes=(Lane(0),),
+            lanes=LANES,
             paths=self._paths(footing),
             redundancy=self.config.redundancy,
             candidates=footing.own if self.acquainted else (),
             trials=footing.keepalive.trials(self.config.public_key) if self.acquainted else (),
             poke=self.poke,
         )
+
+    def inner_mtu(self) -> int | None:
+        """The longest packet that the path in use carries, where that is known."""
+        return None if self.primary is None else self.sizes.inner_mtu(self.primary)
+
+    def standing(self) -> object:
+        """All of it that counters can change and its part of the desired state depends on, to compare."""
+        known = (self.acquainted, self.answers_probes, self.roamed, [*self.spoken])
+        return (*known, self.primary, self.sizes.proved())
 
     def place(self, footing: Footing) -> Place | None:
         """Where its packets go now, as far as we know."""
@@ -148,9 +169,15 @@ class PeerRecord:
         self.roamed = self.primary = place
         self.learned(place)
 
+    def poked(self, event: PeerCalled | PokeAsked) -> None:
+        """A person, or the peer itself, wants it probed; nothing is proved by that."""
+        if isinstance(event, PeerCalled):
+            self.told = event.candidates
+        self.poke += 1
+
     def learned(self, place: Place) -> None:
         """It spoke from there."""
-        self.spoken = [place, *(known for known in self.spoken if known != place)][:MOST_SPOKEN]
+        self.spoken = [*few_ports([place, *self.spoken])][:MOST_SPOKEN]
 
     def counted(
         self,
@@ -217,11 +244,14 @@ class PeerRecord:
         ]
         extra = () if self.extra is None else (self.extra,)
         open_ids = {socket.id for socket in (*sockets.all(), *extra)}
-        last = [] if self.roamed is None else [self.roamed]
+        relayed = footing.relayed(self.config)
+        by_relay = self.roamed is not None and is_place(self.roamed[1])
+        last = [] if self.roamed is None or by_relay else [self.roamed]
         roamed = [place for place in last if place[0] in open_ids]
+        ourselves = {candidate.endpoint for candidate in footing.own}
+        listed = [one.endpoint for one in self.config.candidates if is_told(one, ourselves)]
         if self.acquainted:
-            ourselves = {candidate.endpoint for candidate in footing.own}
-            told = [candidate.endpoint for candidate in self.told if is_told(candidate, ourselves)]
+            told = [one.endpoint for one in self.told if is_told(one, ourselves)] + listed
             # Until a reflex has moved it, its packets go where the file says first.
             first = [
                 (socket.id, remote)
@@ -229,26 +259,36 @@ class PeerRecord:
                 for socket in sockets.of_family(family_of(remote))
             ]
             here = last or first[:1]
-            found = places(sockets, [*here, *self.spoken], [*remotes, *told], open_ids)
+            spoken = [place for place in self.spoken if not is_place(place[1])]
+            found = places(sockets, [*here, *spoken], remotes, told, open_ids)
         else:
             unbound = sockets.unbound
             found = tuple(roamed) + tuple(
-                (unbound[family_of(remote)].id, remote) for remote in remotes if family_of(remote) in unbound
+                (unbound[family_of(remote)].id, remote)
+                for remote in (*remotes, *listed)
+                if family_of(remote) in unbound
             )
         if self.extra is not None:
             known = [*remotes, *(remote for _, remote in roamed)]
             family = self.extra.family
             found += tuple((self.extra.id, remote) for remote in known if family_of(remote) == family)
+        # What nobody has answered yet goes by a relay, and stays there until a direct path is proved.
+        if by_relay and self.roamed in relayed:
+            found = (self.roamed, *found, *relayed)
+        elif not self.acquainted and not last:
+            found = (*relayed, *found)
+        else:
+            found += tuple(relayed)
         unique = tuple(dict.fromkeys(found))
         return tuple(
             Path(
                 id=self._path_id(place),
-                kind="direct",
+                kind="relay" if is_place(place[1]) else "direct",
                 socket=place[0],
                 remote=place[1],
                 metered=place[0] in footing.metered,
                 quiet_s=self.quiet_s(footing.keepalive, place)[0],
-                mtu=self.sizes.mtu(place, footing.cap),
+                mtu=RELAYED_MTU if is_place(place[1]) else self.sizes.mtu(place, footing.cap),
             )
             for place in unique
         )

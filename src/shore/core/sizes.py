@@ -49,6 +49,10 @@ class Sizes:
             return None
         return search.mtu if cap is None else min(search.mtu, cap + OVERHEAD[family_of(place[1])])
 
+    def proved(self) -> dict[Place, int]:
+        """The largest datagram that was proved to get to each place."""
+        return {place: search.mtu for place, search in self._searches.items() if search.proved}
+
     def inner_mtu(self, place: Place) -> int | None:
         """The longest packet that fits into it."""
         mtu = self.mtu(place)

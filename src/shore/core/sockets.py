@@ -18,6 +18,8 @@ class Sockets:
     def __init__(self) -> None:
         self.unbound: dict[int, Socket] = {}
         self.uplinks: dict[Way, Socket] = {}
+        # Names of relays, by link.
+        self.relays: dict[int, str] = {}
         self._asked: set[Way] = set()
         self._failed: set[Way] = set()
 
@@ -45,6 +47,8 @@ class Sockets:
 
     def words(self, place: tuple[int, str]) -> str:
         """A socket and a remote endpoint, as people call that path."""
+        if place[0] in self.relays:
+            return f"relay {self.relays[place[0]]}"
         uplink = self.uplink_of(place[0])
         return f"{place[1]} via {uplink}" if uplink else place[1]
 

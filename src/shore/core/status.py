@@ -9,7 +9,14 @@ from shore.core.peer import PeerRecord
 from shore.core.reconcile import fwmark_of
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
-from shore.model.status import PathStatus, PeerStatus, TunnelState, TunnelStatus
+from shore.model.status import (
+    LaneStatus,
+    LinkStatus,
+    PathStatus,
+    PeerStatus,
+    TunnelState,
+    TunnelStatus,
+)
 
 # The local address and port of what a socket sends to a remote endpoint, as far as it is known.
 LocalOf = Callable[[int, str], str | None]
@@ -28,7 +35,6 @@ def tunnel_status(
     config = node.config
     if config is None:
         raise ValueError("status of a node without configuration")
-    counters = {entry.public_key: entry for entry in node.counters}
     state: TunnelState = "up" if node.plane.pid is not None else "degraded"
     return TunnelStatus(
         name=config.name,
@@ -43,8 +49,13 @@ def tunnel_status(
         offload=node.answer.offload if node.answer else {},
         drops=node.answer.drops if node.answer else {},
         notes=notes,
-        peers=tuple(_peer(node, key, counters.get(key), now, local_of) for key in node.peers),
+        peers=tuple(_peer(node, key, node.counters.get(key), now, local_of) for key in node.peers),
         clock_behind_s=node.stamps.behind_s(now) or None,
+        links=tuple(
+            LinkStatus("relay", node.relays.address(entry.id), entry.state, entry.rtt_ms, entry.since_s)
+            for entry in (node.answer.links if node.answer else ())
+            if entry.id in node.relays.links
+        ),
     )
 
 
@@ -52,6 +63,7 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, loc
     record = node.peers[key]
     fresh = now - node.counters_at < timers.COUNTERS_FRESH and node.plane.pid is not None
     paths = counters.paths if counters and counters.probed else ()
+    lanes = counters.lanes if counters else ()
     keepalive_s, reason = _keepalive(node, record, counters)
     return PeerStatus(
         public_key=key_text(key),
@@ -74,7 +86,16 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, loc
         switches=counters.switches if counters else 0,
         paths=tuple(_path(node, record, path, now, local_of) for path in paths),
         primary_since_s=counters.primary_age_s if counters and counters.endpoint else None,
+        addresses=_addresses(node, record),
+        lanes=tuple(LaneStatus(lane.id, lane.session_age_s, lane.messages) for lane in lanes),
     )
+
+
+def _addresses(node: Node, record: PeerRecord) -> tuple[str, ...]:
+    if node.config is None or node.config.mesh is None:
+        return ()
+    parted = (prefix.partition("/") for prefix in record.config.allowed_ips)
+    return tuple(address for address, _, length in parted if length == ("128" if ":" in address else "32"))
 
 
 def _keepalive(node: Node, record: PeerRecord, counters: PeerCounters | None) -> tuple[int, str]:

@@ -5,7 +5,7 @@ they decide the port. Bound ones follow the links from then on. When the unbound
 bound ones are too: whatever was wrong with a socket may be wrong with all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from shore.core.actions import Action, CloseSocket, OpenSockets, OpenUplinkSocket
 from shore.core.candidates import Place, endpoint, family_of, own_candidates
@@ -95,7 +95,7 @@ class Underlay:
         self._mapped[StunQuery(fact.socket, fact.server)] = fact.mapped
 
     def candidates(
-        self, counters: tuple[PeerCounters, ...], queries: tuple[StunQuery, ...] = ()
+        self, counters: Iterable[PeerCounters], queries: tuple[StunQuery, ...] = ()
     ) -> tuple[Candidate, ...]:
         """Where Shore peers may find us."""
         mapped = [self._mapped[query] for query in queries if query in self._mapped]

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from shore.model.desired import DesiredState, Measurement
 from shore.model.facts import Fact
@@ -31,6 +31,7 @@ MOST_UNREAD = 16
 T = TypeVar("T")
 OnFact = Callable[[int, Fact], None]
 OnLost = Callable[[str], None]
+Counters = Literal["none", "changed", "all"]
 
 
 class PlaneRefused(Exception):
@@ -56,6 +57,8 @@ class DataPlane:
         self._applied: dict[int, asyncio.Future[None]] = {}
         self._answers: dict[int, asyncio.Future[wire.Answer]] = {}
         self._questions = 0
+        # Whether every answer with counters has come, so that the next one need not repeat them.
+        self._told_all = False
         self._outbox: list[tuple[bytes, list[int]]] = []
         self.superseded = False
         self._pidfd = -1
@@ -142,17 +145,28 @@ class DataPlane:
         finally:
             self._applied.pop(serial, None)
 
-    async def ask(self, *, counters: bool = False, within: float = 1.0) -> wire.Answer:
-        """Ask the data thread. Raises TimeoutError, PlaneGone."""
+    async def ask(self, counters: Counters = "none", within: float = 1.0) -> tuple[wire.Answer, bool]:
+        """Ask the data thread; returns its answer, and whether that has the counters of every peer.
+
+        "changed" leaves out peers that are as they were told last, ages apart; it is "all" as long as nobody
+        knows what they were. Raises TimeoutError, PlaneGone.
+        """
         self._questions += 1
         number = self._questions
+        changed = counters == "changed" and self._told_all
+        whole = counters != "none" and not changed
         answer: asyncio.Future[wire.Answer] = self._loop.create_future()
         self._answers[number] = answer
-        self._send(wire.Question(number, counters))
+        came = False
         try:
-            return await asyncio.wait_for(answer, within)
+            self._send(wire.Question(number, counters != "none", changed))
+            told = await asyncio.wait_for(answer, within)
+            came = True
         finally:
             self._answers.pop(number, None)
+            if counters != "none":
+                self._told_all = came and (whole or self._told_all)
+        return told, whole
 
     def measure(self, questions: tuple[Measurement, ...]) -> None:
         """Ask peers about sizes; the answers are facts."""

@@ -5,11 +5,13 @@ STATE/history/TUNNEL/all.jsonl   0600  what concerned every peer
 
 A change is a line at the end of a file. Once a file has twice as many lines as are kept, it is written anew
 with the newest of them. A disk that is full loses lines and nothing else; a line that was cut short is left
-out by whoever reads.
+out by whoever reads. The file of a peer that was removed from the configuration is kept for a month after its
+last change: people ask why they removed it, or add it again.
 """
 
 import contextlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,7 @@ from shore.io import state
 from shore.model.history import Change
 
 KEPT = 1000
+REMOVED_KEPT_S = 30 * 86400.0
 _decoder = msgspec.json.Decoder(Change)
 
 
@@ -53,6 +56,15 @@ class History:
             with contextlib.suppress(ValueError):
                 found.append(bytes.fromhex(file.stem))
         return found
+
+    def prune(self, configured: Collection[bytes], now: float) -> None:
+        """Delete what is kept of peers that were removed long ago; `now` in seconds of the Unix epoch."""
+        for public_key in set(self.peers()) - set(configured):
+            file = self._file(public_key)
+            with contextlib.suppress(OSError):
+                if now - file.stat().st_mtime > REMOVED_KEPT_S:
+                    file.unlink()
+                    self._lines.pop(file, None)
 
     def _append(self, file: Path, line: bytes) -> None:
         if file not in self._lines:

@@ -39,7 +39,7 @@ def read_stamp(public_key: bytes) -> float:
 
 def write_stamp(public_key: bytes, sent_until: float) -> None:
     """Keep it, whole or not at all. Raises OSError."""
-    _write(_stamp_file(public_key), msgspec.json.encode(Stamp(sent_until)))
+    write(_stamp_file(public_key), msgspec.json.encode(Stamp(sent_until)))
 
 
 def read_lifetimes() -> tuple[Lifetime, ...]:
@@ -53,10 +53,10 @@ def read_lifetimes() -> tuple[Lifetime, ...]:
 def write_lifetime(lifetime: Lifetime) -> None:
     """Keep it beside those of other networks. Raises OSError."""
     others = [known for known in read_lifetimes() if known.network != lifetime.network]
-    _write(_lifetimes_file(), msgspec.json.encode([*others, lifetime][-MOST_LIFETIMES:]))
+    write(_lifetimes_file(), msgspec.json.encode([*others, lifetime][-MOST_LIFETIMES:]))
 
 
-def _write(file: Path, content: bytes) -> None:
+def write(file: Path, content: bytes) -> None:
     """Whole or not at all; the newest of several writers wins. Raises OSError."""
     for directory in (root(), file.parent):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from shore.lab.bulk import datagrams
 from shore.lab.ends import PORT, ShoreEnd, StockEnd, sides
 from shore.lab.laboratory import Laboratory
 from shore.lab.link import Ending, Link
@@ -50,6 +51,10 @@ class Twin:
             and all(path.state == "live" for path in peer.paths if path.primary)
             for peer in map(self.peer, (self.a, self.b))
         )
+
+    def bulk(self) -> contextlib.AbstractContextManager[None]:
+        """300 Mbit/s from a to b."""
+        return datagrams(self.lab["a"], self.lab["b"], INNER)
 
     def settle(self, seconds: float = 3.0) -> None:
         """Let probes and scores come to rest."""

@@ -71,8 +71,9 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     cleared for allowed IPs). `listen_port` 0 means any; `fwmark` 0 means none; `mtu` None means
     Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host. Without
     `uplinks`, those are the interfaces with a default route. `stun` names servers of RFC 8489.
-    Of a mesh are `relays`, the `admission_key` (Ed25519 seed) that their admissions name, and the `filter`:
-    None lets in what allowed IPs let in, as a `wg0.conf` does.
+    Of a mesh are its suffix for names (`mesh`; None: the peers are a file's), `relays`, the `admission_key`
+    (Ed25519 seed) that their admissions name, and the `filter`: None lets in what allowed IPs let in, as a
+    `wg0.conf` does.
     """
 
     name: str
@@ -95,4 +96,5 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     relays: tuple[RelayConfig, ...] = ()
     admission_key: bytes | None = None
     filter: tuple[Rule, ...] | None = None
+    mesh: str | None = None
     source: str | None = None

@@ -13,6 +13,7 @@ PublicKey = bytes
 PathKind = Literal["direct", "relay"]
 PathState = Literal["live", "held", "unproven", "suspect", "dead"]
 CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static", "port_mapped"]
+LinkState = Literal["shaking", "proving", "up", "down"]
 Redundancy = Literal["off", "auto", "interactive", "always"]
 # A NAT mapping of 20 s lives on this, and few are shorter.
 FIRST_QUIET_S = 15
@@ -115,6 +116,21 @@ class StunQuery(msgspec.Struct, frozen=True):
     server: str
 
 
+class RelayLink(msgspec.Struct, frozen=True):
+    """A connected TCP socket that is to become a stream to a relay.
+
+    `relay` is its id. `pin` None: the system's CAs judge `name`, the host that was dialled. `admission`
+    is what `prove` carries.
+    """
+
+    id: int
+    relay: str
+    pin: bytes | None
+    name: str
+    admission: bytes
+    admission_key: bytes
+
+
 class DesiredState(msgspec.Struct, frozen=True):
     """The whole configuration of one tunnel's data plane.
 
@@ -126,3 +142,4 @@ class DesiredState(msgspec.Struct, frozen=True):
     peers: tuple[Peer, ...]
     stun: tuple[StunQuery, ...] = ()
     filter: tuple[Rule, ...] | None = None
+    links: tuple[RelayLink, ...] = ()

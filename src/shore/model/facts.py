@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shore.model.desired import Candidate, PathKind, PathState
+from shore.model.desired import Candidate, LinkState, PathKind, PathState
 
 
 class _Fact(msgspec.Struct, frozen=True, tag_field="type"):
@@ -103,6 +103,35 @@ class Mapped(_Fact, frozen=True, tag="mapped"):
     mapped: str
 
 
+class LinkUp(_Fact, frozen=True, tag="link_up"):
+    """A relay let us in and sees us at `observed`; `udp` are the addresses of its UDP side."""
+
+    link: int
+    observed: str
+    udp: tuple[str, ...] = ()
+
+
+class LinkDown(_Fact, frozen=True, tag="link_down"):
+    """A stream to a relay ended, or never came up."""
+
+    link: int
+    reason: str
+
+
+class LinkLeaving(_Fact, frozen=True, tag="link_leaving"):
+    """The relay closes the stream after so long."""
+
+    link: int
+    for_s: float
+
+
+class Away(_Fact, frozen=True, tag="away"):
+    """No node is at this place at the relay."""
+
+    link: int
+    remote: str
+
+
 class SocketFailed(_Fact, frozen=True, tag="socket_failed"):
     """A socket reported an error that is not about one destination."""
 
@@ -136,6 +165,10 @@ Fact = (
     | Measured
     | Losing
     | Mapped
+    | LinkUp
+    | LinkDown
+    | LinkLeaving
+    | Away
     | SocketFailed
     | TunFailed
     | Caught
@@ -145,8 +178,8 @@ Fact = (
 class PathCounters(msgspec.Struct, frozen=True):
     """One path's numbers; losses are shares from 0 to 1, None until known.
 
-    `data_sent` and `data_arrived` are data messages since the path was last taken or shared with copies,
-    and what the peer counted of them, `large_*` those of more than 1200 bytes; `observed` is what we look
+    `data_sent` and `data_arrived` are data messages since the path was last taken, copies included, and
+    what the peer counted of them, `large_*` those of more than 1200 bytes; `observed` is what we look
     like from there. `hold_s` is how long a held path must still answer. `poke` is the newest that a probe
     left for, `poke_rtt_ms` None while it is unanswered.
     """
@@ -173,6 +206,26 @@ class PathCounters(msgspec.Struct, frozen=True):
     poke_rtt_ms: float | None = None
 
 
+class LaneCounters(msgspec.Struct, frozen=True):
+    """One lane's session: its age, and how many messages were sent on it."""
+
+    id: int
+    session_age_s: float
+    messages: int
+
+
+class LinkCounters(msgspec.Struct, frozen=True):
+    """One link's numbers."""
+
+    id: int
+    state: LinkState
+    since_s: float
+    rtt_ms: float | None
+    sent: int
+    received: int
+    drops: int
+
+
 class PeerCounters(msgspec.Struct, frozen=True):
     """One peer's numbers; ages in seconds, None if never."""
 
@@ -192,4 +245,5 @@ class PeerCounters(msgspec.Struct, frozen=True):
     probed: bool = False
     switches: int = 0
     primary_age_s: float | None = None
+    lanes: tuple[LaneCounters, ...] = ()
     paths: tuple[PathCounters, ...] = ()

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from shore.model.desired import PathKind, PathState, Redundancy
+from shore.model.desired import LinkState, PathKind, PathState, Redundancy
 
 TunnelState = Literal["starting", "up", "degraded", "stopping"]
 
@@ -42,10 +42,29 @@ class PathStatus(msgspec.Struct, frozen=True):
     usual_rtt_ms: float | None = None
 
 
+class LinkStatus(msgspec.Struct, frozen=True):
+    """A long-lived stream to the coordination server or to a relay; `since_s`: for how long it is so."""
+
+    kind: Literal["server", "relay"]
+    address: str
+    state: LinkState
+    rtt_ms: float | None
+    since_s: float
+
+
+class LaneStatus(msgspec.Struct, frozen=True):
+    """One lane that packets can take: its session's age in seconds, and the messages sent on it."""
+
+    id: int
+    session_age_s: float
+    messages: int
+
+
 class PeerStatus(msgspec.Struct, frozen=True):
     """One peer. Ages in seconds, None if never; `connected` as DESIGN.md §4 defines it.
 
-    `primary_since_s`: for how long its packets have taken the path that they take.
+    `primary_since_s`: for how long its packets have taken the path that they take. `addresses` are those by
+    which a mesh knows it; a peer of a file has none.
     """
 
     public_key: str
@@ -68,6 +87,8 @@ class PeerStatus(msgspec.Struct, frozen=True):
     switches: int = 0
     paths: tuple[PathStatus, ...] = ()
     primary_since_s: float | None = None
+    addresses: tuple[str, ...] = ()
+    lanes: tuple[LaneStatus, ...] = ()
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):
@@ -91,6 +112,7 @@ class TunnelStatus(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
     peers: tuple[PeerStatus, ...]
     clock_behind_s: float | None = None
+    links: tuple[LinkStatus, ...] = ()
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from shore.core import events
+from shore.core.netmap import NotTaken
+from shore.io import identity as kept
 from shore.io.clock import SleepWatch, WallWatch, boottime
 from shore.io.hooks import HookFailed
 from shore.io.links import watch_links
@@ -26,11 +28,14 @@ from shore.io.tun import TunFailed, is_alive, read_mtu
 from shore.io.user import plane_user
 from shore.model.links import Link
 from shore.node.api import Api
-from shore.node.brain import Brain, NotConfigured
+from shore.node.brain import Brain, NotConfigured, Spawn
 from shore.node.heartbeat import heartbeat
 from shore.node.supervision import Supervision
 from shore.node.uapi import Uapi
 from shore.wire import api
+
+if TYPE_CHECKING:
+    from shore.node.mesh import Mesh
 
 LOOK_EVERY = 1.0
 REFUSED = 78
@@ -110,7 +115,8 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: 
             answer.close()
             unit.say("READY=1")
             spawn(heartbeat(brain))
-            spawn(watch_links(lambda links: _links_moved(brain, links)))
+            mesh = _mesh(brain, spawn, restarted=start is not None)
+            spawn(watch_links(lambda links: _links_moved(brain, mesh, links)))
             spawn(_look_around(brain, uapi))
             await brain.ended
         unit.say("STOPPING=1")
@@ -196,9 +202,30 @@ def _start_given() -> api.Start | None:
         return msgspec.json.decode(given.read(), type=api.Start)
 
 
-def _links_moved(brain: Brain, links: tuple[Link, ...]) -> None:
+def _mesh(brain: Brain, spawn: Spawn, *, restarted: bool) -> "Mesh | None":
+    """The membership of a tunnel of a mesh; the tunnel carries on without one that cannot."""
+    if brain.node.config is None or brain.node.config.mesh is None:
+        return None
+    # A tunnel from a file has no use for what a control link needs.
+    from shore.node.mesh import Mesh  # noqa: PLC0415
+
+    try:
+        identity = kept.read()
+        if identity is None:
+            raise kept.Damaged("this machine left its network: `shore down`")
+        mesh = Mesh(brain, identity, spawn, restarted=restarted)
+    except (kept.Damaged, NotTaken, OSError) as error:
+        brain.announce("no membership", str(error))
+        return None
+    spawn(mesh.run())
+    return mesh
+
+
+def _links_moved(brain: Brain, mesh: "Mesh | None", links: tuple[Link, ...]) -> None:
     if is_alive(brain.tun):
         brain.tell(events.LinksChanged(links))
+        if mesh is not None:
+            mesh.links_moved()
     else:
         brain.tell(events.DeviceGone("the device"))
 

@@ -75,7 +75,7 @@ class Api:
     async def _answer(self, request: api.Request) -> api.Reply:
         match request:
             case api.AskStatus():
-                await ask(self._brain, counters=True)
+                await ask(self._brain, "all")
                 status = self._brain.status()
                 return api.Failed("not configured yet") if status is None else api.StatusReply(status)
             case api.AskReload():
@@ -96,6 +96,8 @@ class Api:
 
     async def _reload(self, request: api.AskReload) -> api.Reply:
         config = self._brain.node.config
+        if config is not None and config.mesh is not None:
+            return api.Failed(f"{config.name} is of the network {config.mesh}, which says who its peers are")
         if config is not None and config.host_managed != request.config.host_managed:
             return api.Failed(f"{config.name} is shore-wg's: change it with `wg setconf`")
         wanted = request.config
@@ -119,6 +121,10 @@ class Api:
             config = self._brain.node.config
             if config is None:
                 return api.Failed("not configured yet")
+            if config.mesh is not None and request.name is not None:
+                return api.Failed(
+                    f"names are the network's: `shore nodes rename` on the server of {config.mesh}"
+                )
             try:
                 await self._brain.reload(amended(config, request.uplinks, change))
             except KeyError:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from shore import _native
 from shore.core import actions as do
 from shore.core import events
@@ -21,6 +23,7 @@ from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
+from shore.io.dial import NotDialled, dial
 from shore.io.history import History
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
@@ -31,7 +34,7 @@ from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
 from shore.model.config import TunnelConfig
 from shore.model.facts import Fact
-from shore.model.status import TunnelStatus
+from shore.model.status import LinkStatus, TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
 from shore.node.openings import Openings
@@ -70,6 +73,8 @@ class Brain:
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
+        # What is linked for this tunnel, as those know who hold the links.
+        self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
         self._inbox: list[events.Event] = []
         self._draining = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -126,6 +131,11 @@ class Brain:
             case do.CloseSocket():
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
+            case do.DialRelay():
+                self._spawn(self._dial(action))
+            case do.CloseLink():
+                self._openings.close_link(action.id)
+                self._given.discard(f"link:{action.id}")
             case do.SetMark():
                 self._openings.mark(action.mark)
             case do.StartPlane():
@@ -173,6 +183,7 @@ class Brain:
         """Go on where another brain stopped: with its data plane if that lives, else with a new one."""
         self._port, self._confirm_by, self._phase = running.listen_port, running.confirm_by, running.phase
         self.stamping.use(running.config)
+        self._journal.prune(running.config)
         self.plane = await self._attach()
         held = self.plane.state.state if self.plane is not None and self.plane.state is not None else None
         if self.plane is None or held is None or "tun" not in self.plane.descriptors:
@@ -187,6 +198,7 @@ class Brain:
             self.tell(events.Configured(running.config))
             return
         self._adopt_descriptors(self.plane)
+        self._openings.adopt_links(link.id for link in held.links)
         self.announce("brain attached", f"to the data plane {self.plane.pid}")
         self.tell(events.Attached(running.config, self.plane.pid, held, running.listen_port))
 
@@ -244,18 +256,19 @@ class Brain:
 
     def status(self) -> TunnelStatus | None:
         """The tunnel's status; None before it is configured."""
-        config = self.node.config
-        if config is None:
+        if (config := self.node.config) is None:
             return None
         own = _native.public_key(config.private_key) if config.private_key else None
-        return tunnel_status(
+        now = self._loop.time()
+        status = tunnel_status(
             self.node,
-            self._loop.time(),
+            now,
             brain_pid=os.getpid(),
             public_key=own,
             notes=self.notes(),
             local_of=lambda number, remote: local_of(self._openings.sockets.get(number), remote),
         )
+        return msgspec.structs.replace(status, links=(*status.links, *self.links(now)))
 
     def notes(self) -> tuple[str, ...]:
         """What people should know about this tunnel."""
@@ -270,6 +283,7 @@ class Brain:
 
     async def _configured(self, event: events.Configured) -> None:
         """Tell a configuration and wait until it is in force. Raises NotConfigured."""
+        self._journal.prune(event.config)
         self._failure = None
         self._in_force.clear()
         self.stamping.use(event.config)
@@ -384,7 +398,12 @@ class Brain:
         wanted = {"tun": self.tun} | {
             f"socket:{number}": opened.fileno() for number, opened in self._openings.sockets.items()
         }
-        named = {"tun", *(f"socket:{entry.id}" for entry in push.state.sockets)}
+        wanted |= {f"link:{number}": opened.fileno() for number, opened in self._openings.links.items()}
+        named = {
+            "tun",
+            *(f"link:{entry.id}" for entry in push.state.links),
+            *(f"socket:{entry.id}" for entry in push.state.sockets),
+        }
         fresh = {name: fd for name, fd in wanted.items() if name in named - self._given}
         self._serial += 1
         self._mirror()
@@ -407,6 +426,14 @@ class Brain:
         except host.HostFailed as error:
             self.announce("host not configured", str(error))
             self._failed(str(error))
+
+    async def _dial(self, action: do.DialRelay) -> None:
+        try:
+            opened, name = await dial(action.addresses, action.mark, self._addresses)
+        except NotDialled as error:
+            self.tell(events.LinkDialFailed(action.relay, str(error)))
+        else:
+            self.tell(events.LinkDialled(action.relay, self._openings.add_link(opened), name))
 
     async def _resolve(self, name: str) -> None:
         try:

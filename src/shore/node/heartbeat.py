@@ -2,6 +2,9 @@
 
 Questions overlap, so that a stall is certain within two seconds. How late our own loop was is told with
 each silence: a brain that was stopped itself must not call the plane stalled.
+
+Every other question asks for counters as well, but only of peers about whom there is something new: of a
+hundred idle ones that is a tenth. Ages grow by themselves and are no news; whoever shows them asks for all.
 """
 
 import asyncio
@@ -9,7 +12,7 @@ import asyncio
 import msgspec
 
 from shore.core import events
-from shore.io.dataplane import PlaneGone
+from shore.io.dataplane import Counters, PlaneGone
 from shore.node.brain import Brain
 
 INTERVAL = 0.5
@@ -30,10 +33,11 @@ async def heartbeat(brain: Brain) -> None:
             late = loop.time() - due
             number += 1
             if brain.plane is not None and late < WITHIN:
-                questions.create_task(ask(brain, counters=number % COUNTERS_EVERY == 0))
+                counters: Counters = "none" if number % COUNTERS_EVERY else "changed"
+                questions.create_task(ask(brain, counters))
 
 
-async def ask(brain: Brain, *, counters: bool) -> None:
+async def ask(brain: Brain, counters: Counters) -> None:
     """One question; its answer or its silence becomes an event."""
     loop = asyncio.get_running_loop()
     plane = brain.plane
@@ -41,7 +45,7 @@ async def ask(brain: Brain, *, counters: bool) -> None:
         return
     asked = loop.time()
     try:
-        answer = await plane.ask(counters=counters, within=WITHIN)
+        answer, whole = await plane.ask(counters, WITHIN)
     except TimeoutError:
         if brain.plane is plane:
             brain.tell(events.QuestionUnanswered(loop.time() - asked - WITHIN))
@@ -49,5 +53,5 @@ async def ask(brain: Brain, *, counters: bool) -> None:
     except PlaneGone:
         return
     offload = msgspec.to_builtins(answer.offload, str_keys=True)
-    peers = answer.peers if counters else None
-    brain.tell(events.PlaneAnswered(offload, answer.drops, peers))
+    peers = None if counters == "none" else answer.peers
+    brain.tell(events.PlaneAnswered(offload, answer.drops, peers, whole, answer.links))

@@ -10,6 +10,7 @@ import msgspec
 
 from shore.core.actions import Announce
 from shore.io.history import History
+from shore.model.config import TunnelConfig
 from shore.model.history import Change
 from shore.model.keys import key_text
 
@@ -31,6 +32,10 @@ class Journal:
     def __init__(self, path: Path, history: History) -> None:
         self._path = path
         self._history = history
+
+    def prune(self, config: TunnelConfig) -> None:
+        """Forget peers that this configuration has not, after a while."""
+        self._history.prune([peer.public_key for peer in config.peers], time.time())
 
     def announce(self, said: Announce) -> None:
         """Write one line."""

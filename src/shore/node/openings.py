@@ -4,6 +4,7 @@ Each opening becomes an event, whether it worked or not. An id is never used aga
 """
 
 import socket
+from collections.abc import Iterable
 
 from shore.core import actions as do
 from shore.core import events
@@ -16,6 +17,7 @@ class Openings:
 
     def __init__(self) -> None:
         self.sockets: dict[int, socket.socket] = {}
+        self.links: dict[int, socket.socket] = {}
         self._last = 0
 
     def open(
@@ -70,6 +72,22 @@ class Openings:
         self.sockets[number] = socket.socket(fileno=descriptor)
         self._last = max(self._last, number)
 
+    def add_link(self, opened: socket.socket) -> int:
+        """A connected one that is to become a link."""
+        self._last += 1
+        self.links[self._last] = opened
+        return self._last
+
+    def adopt_links(self, numbers: Iterable[int]) -> None:
+        """Those that a running plane made streams of: their ids are taken."""
+        self._last = max([self._last, *numbers])
+
+    def close_link(self, number: int) -> None:
+        """One that no desired state names any more."""
+        opened = self.links.pop(number, None)
+        if opened is not None:
+            opened.close()
+
     def mark(self, mark: int) -> None:
         """Mark what all of them send."""
         for opened in self.sockets.values():
@@ -85,6 +103,8 @@ class Openings:
         """The tunnel is going down."""
         for number in list(self.sockets):
             self.close(number)
+        for number in list(self.links):
+            self.close_link(number)
 
     def _add(self, opened: socket.socket) -> int:
         self._last += 1

@@ -49,8 +49,8 @@ async def poke(brain: Brain, public_key: bytes) -> api.Reply:
 
 
 async def _counters(brain: Brain, public_key: bytes) -> PeerCounters | None:
-    await ask(brain, counters=True)
-    return next((entry for entry in brain.node.counters if entry.public_key == public_key), None)
+    await ask(brain, "all")
+    return brain.node.counters.get(public_key)
 
 
 def _is_sent(path: PathCounters, number: int) -> bool:

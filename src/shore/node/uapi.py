@@ -80,18 +80,21 @@ class Uapi:
         return uapi.answer_set(errno.EPROTO)
 
     async def _get(self) -> str:
-        await ask(self._brain, counters=True)
+        await ask(self._brain, "all")
         node = self._brain.node
         assert node.config is not None
-        counters = {entry.public_key: entry for entry in node.counters}
         peers = [
-            (record.config, record.keepalive()[0], counters.get(key)) for key, record in node.peers.items()
+            (record.config, record.keepalive()[0], node.counters.get(key))
+            for key, record in node.peers.items()
         ]
         return uapi.answer_get(node.config, node.listen_port, fwmark_of(node.config), peers, time.time())
 
     async def _set(self, body: str) -> str:
         config = self._brain.node.config
         assert config is not None
+        if config.mesh is not None:
+            # Its peers are the network's to say.
+            return uapi.answer_set(errno.EPERM)
         try:
             changed = uapi.apply_set(config, body)
             if changed.private_key is not None:

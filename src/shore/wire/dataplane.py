@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from shore.model.desired import DesiredState, Measurement
-from shore.model.facts import Fact, PeerCounters
+from shore.model.facts import Fact, LinkCounters, PeerCounters
 
 VERSION = 1
 MOST_BODY = 4 << 20
@@ -35,10 +35,11 @@ class Desired(msgspec.Struct, frozen=True, tag_field="type", tag="desired"):
 
 
 class Question(msgspec.Struct, frozen=True, tag_field="type", tag="question"):
-    """Asked of the data thread itself."""
+    """Asked of the data thread itself; `changed`: only counters that are not as they were told last."""
 
     id: int
     counters: bool
+    changed: bool = False
 
 
 class Measure(msgspec.Struct, frozen=True, tag_field="type", tag="measure"):
@@ -93,7 +94,7 @@ class Offload(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, tag_field="type", tag="answer"):
-    """From the data thread; `peers` is empty unless asked for."""
+    """From the data thread; `peers` holds what was asked for."""
 
     id: int
     loops: int
@@ -102,6 +103,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="type", tag="answer"):
     offload: Offload
     peers: tuple[PeerCounters, ...]
     drops: dict[str, int]
+    links: tuple[LinkCounters, ...] = ()
 
 
 class Told(msgspec.Struct, frozen=True, tag_field="type", tag="fact"):

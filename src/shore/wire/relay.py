@@ -7,7 +7,7 @@ UDP:    type u8, zeros 3, tag 8, ...
 import hashlib
 import hmac
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -25,7 +25,11 @@ MOST_DATAGRAM = 65507
 PROVE, SEND, PING, PONG = 0x01, 0x02, 0x03, 0x04
 WELCOME, RECEIVE, AWAY, GOAWAY, REFUSED = 0x11, 0x12, 0x13, 0x14, 0x15
 
-BIND, CHALLENGE, ANSWER, BOUND, FORWARD, FORWARDED = 0x91, 0x92, 0x93, 0x94, 0x95, 0x96
+BIND: Final = 0x91
+CHALLENGE: Final = 0x92
+ANSWER: Final = 0x93
+BOUND: Final = 0x94
+FORWARD, FORWARDED = 0x95, 0x96
 UDP_HEADER_LENGTH = 12
 CONTROL_LENGTH = 48
 NONCE = slice(12, 20)

@@ -35,6 +35,7 @@ use measure::Measure;
 
 use crate::desired::{self, PathId, PathKind, SocketId};
 use crate::plane::{Destination, Source};
+use crate::relay::tag_at;
 use crate::time::Moment;
 
 pub struct Path {
@@ -308,7 +309,11 @@ impl Path {
     fn new(destination: Destination, now: Moment) -> Self {
         Self {
             id: None,
-            kind: PathKind::Direct,
+            kind: if tag_at(destination.remote).is_some() {
+                PathKind::Relay
+            } else {
+                PathKind::Direct
+            },
             destination,
             metered: false,
             mtu: None,

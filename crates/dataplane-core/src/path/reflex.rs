@@ -139,11 +139,10 @@ impl Paths {
     pub fn sent_data(&mut self, large: bool, copied: Option<Destination>) {
         // Large ones may vanish alone: that is the path's MTU, and no reason to leave it.
         self.offered = self.offered.wrapping_add(u32::from(!large));
-        if let Some(path) = self.paths.get_mut(self.primary) {
-            path.measure.data_sent(large);
-            if copied.is_some() {
-                // Of two copies the peer counts the first to come, whichever way it took.
-                path.measure.forget_data();
+        let copied = copied.and_then(|copied| self.position(copied));
+        for place in [Some(self.primary), copied].into_iter().flatten() {
+            if let Some(path) = self.paths.get_mut(place) {
+                path.measure.data_sent(large);
             }
         }
     }

@@ -134,6 +134,13 @@ impl Paths {
         self.paths[place].measure.data_arrived(large);
     }
 
+    /// The second copy of a message came from `source`. It proves nothing, so it makes no place known.
+    pub fn copy_from(&mut self, source: Source, large: bool) {
+        if let Some(place) = self.position(source).filter(|_| self.probed) {
+            self.paths[place].measure.data_arrived(large);
+        }
+    }
+
     /// An echo came. Returns whether it answers a probe of ours.
     pub fn answered(&mut self, echo: &Echo, now: Moment) -> bool {
         for path in &mut self.paths {
@@ -149,27 +156,27 @@ impl Paths {
         let path = &mut self.paths[place];
         path.observed = Some(echo.observed);
         path.health.proved(now);
-        if place == self.primary && self.is_deaf(now) {
+        if self.is_deaf(place, now) {
             let path = &mut self.paths[place];
             path.health.deaf(now);
             path.measure.forget_data();
-            self.deaf = true;
+            self.deaf |= place == self.primary;
         }
         true
     }
 
-    /// Whether the primary path answers and data goes astray: its own, or all of it, copies included.
-    fn is_deaf(&mut self, now: Moment) -> bool {
-        let path = &self.paths[self.primary];
+    /// Whether a path answers and the data that goes there goes astray; or, if it is the primary one, all of it.
+    fn is_deaf(&mut self, place: usize, now: Moment) -> bool {
+        let path = &self.paths[place];
         if !matches!(path.health.state(now), State::Live | State::Held) {
             return false;
         }
         let own = path.measure.data_delivered(SECOND, now);
         own.is_some_and(|(sent, arrived)| sent.small() >= DEAF_AFTER && arrived.all == 0)
-            || self.is_nothing_taken(now)
+            || (place == self.primary && self.is_nothing_taken(now))
     }
 
-    /// Of two copies the peer counts the one that comes first, so only all counts together tell.
+    /// Whether no path brings anything, whichever counts what.
     fn is_nothing_taken(&mut self, now: Moment) -> bool {
         let counts = self.paths.iter().map(|path| path.measure.reported);
         let sum = counts.fold(0, u32::wrapping_add);

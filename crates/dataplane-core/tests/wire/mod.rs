@@ -1,6 +1,8 @@
 //! Two or more planes, a wire between them, and a clock that moves when it is told to.
 #![allow(dead_code)]
 
+pub mod two_paths;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -103,7 +105,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         wanted: false,
         renew: 0,
         poke: 0,
-        lanes: vec![Lane { id: 0 }],
+        lanes: vec![Lane { id: 0 }, Lane { id: 1 }],
         redundancy: Redundancy::Auto,
         candidates: Vec::new(),
         paths: endpoint.into_iter().map(path).collect(),
@@ -128,6 +130,7 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
         peers,
         stun: Vec::new(),
         filter: None,
+        links: Vec::new(),
     }
 }
 
@@ -375,12 +378,15 @@ impl Wire {
     }
 }
 
-/// An IPv4 packet of ICMP with a kind at byte 20 and a number at byte 24, 96 bytes long.
+/// An IPv4 packet of ICMP with a kind at byte 20 and a number at byte 24, 96 bytes long. As a kernel makes
+/// them, its identification counts, and its checksum differs.
 pub fn packet(from: Ipv4Addr, to: Ipv4Addr, kind: u8, number: u32) -> Vec<u8> {
     let mut packet = vec![0; 96];
     packet[0] = 0x45;
     packet[2..4].copy_from_slice(&96_u16.to_be_bytes());
     packet[9] = 1;
+    packet[4..6].copy_from_slice(&(number as u16).to_be_bytes());
+    packet[10..12].copy_from_slice(&(!number as u16).to_be_bytes());
     packet[12..16].copy_from_slice(&from.octets());
     packet[16..20].copy_from_slice(&to.octets());
     packet[20] = kind;

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from shore.io.host.device import HostFailed, apply_device
-from shore.io.host.dns import apply_dns, remove_dns, servers_before
+from shore.io.host.dns import apply_dns, is_own, remove_dns, servers_before
 from shore.io.host.fulltunnel import SRC_VALID_MARK, apply_full_tunnel, refuse_second, remove_full_tunnel
 from shore.io.tun import delete_tun
 from shore.model.host import HostPlan
 
-__all__ = ["HostFailed", "apply", "remove", "servers_before"]
+__all__ = ["HostFailed", "apply", "is_own", "remove", "servers_before"]
 
 
 class Changed(msgspec.Struct):

@@ -8,6 +8,7 @@ somebody else has written it since.
 import contextlib
 import fcntl
 import ipaddress
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from shore.io.runtime import root
 from shore.model.host import HostPlan
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+NAMESPACES = Path("/run/netns")
 RESOLVED = Path("/run/systemd/resolve")
 
 
@@ -52,6 +54,22 @@ def apply_dns(plan: HostPlan) -> None:
             stack.before = RESOLV_CONF.read_text() if RESOLV_CONF.exists() else ""
         stack.wishes = [*(other for other in stack.wishes if other.owner != plan.device), wish]
         _write(stack)
+
+
+def is_own() -> bool:
+    """Whether the resolvers here are those of our own network namespace, and not shared with the machine's.
+
+    `ip netns exec` gives a namespace a resolv.conf of its own by a mount, where there is one for it; else
+    everybody would read what is written there.
+    """
+    ours = os.stat("/proc/self/ns/net")
+    named = NAMESPACES.is_dir() and any(
+        os.path.samestat(ours, entry.stat()) for entry in NAMESPACES.iterdir()
+    )
+    if not named:
+        return True
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == str(RESOLV_CONF) for line in mounts)
 
 
 def remove_dns(owner: str) -> None:

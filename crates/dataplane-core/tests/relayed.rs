@@ -1,0 +1,134 @@
+//! Relayed paths: places at a relay are paths like any other, on a wire that is a relay.
+
+mod wire;
+
+use std::net::SocketAddr;
+
+use serde_bytes::{ByteArray, ByteBuf};
+use shore_dataplane_core::desired::{Link, Path, PathKind, SocketId};
+use shore_dataplane_core::engine::model::public_key;
+use shore_dataplane_core::relay::{place_of, tag_at, tag_of};
+use wire::{SOCKET, Wire, desired, millis, outer, peer, private, secs};
+
+const LINK: SocketId = 7;
+
+fn place(n: u8) -> SocketAddr {
+    place_of(tag_of(&public_key(&private(n))))
+}
+
+fn path(id: u32, kind: PathKind, socket: SocketId, remote: SocketAddr) -> Path {
+    Path {
+        id,
+        kind,
+        socket,
+        remote,
+        metered: false,
+        mtu: None,
+        quiet_s: 15,
+    }
+}
+
+fn link() -> Link {
+    Link {
+        id: LINK,
+        relay: String::new(),
+        pin: Some(ByteArray::new([1; 32])),
+        name: "relay.example".into(),
+        admission: ByteBuf::from([2; 8]),
+        admission_key: ByteArray::new([3; 32]),
+    }
+}
+
+/// Nodes 1 and 2, each with a link to one relay and a direct path; the first advised is `first`.
+fn linked(first: PathKind) -> Wire {
+    let mut wire = Wire::new();
+    for (n, other) in [(1, 2), (2, 1)] {
+        let key = public_key(&private(other));
+        let mut state = desired(
+            private(n),
+            vec![peer(key, &format!("10.0.0.{other}/32"), None)],
+        );
+        state.interface.probing = true;
+        state.links.push(link());
+        state.peers[0].wanted = n == 1;
+        state.peers[0].paths = vec![
+            path(1, PathKind::Direct, SOCKET, outer(other)),
+            path(2, PathKind::Relay, LINK, place(other)),
+        ];
+        if first == PathKind::Relay {
+            state.peers[0].paths.reverse();
+        }
+        let models = Box::new(wire.models.clone());
+        let node = wire.join_with(models, n, state);
+        wire.nodes[node].others.push((LINK, place(n)));
+    }
+    wire
+}
+
+/// What loses every datagram that is not relayed.
+fn block_udp(wire: &mut Wire) {
+    wire.loses = Box::new(|from, _, _, _| tag_at(from).is_none());
+}
+
+fn endpoint(wire: &Wire) -> Option<SocketAddr> {
+    wire.counters(0).endpoint
+}
+
+#[test]
+fn where_udp_is_blocked_the_first_packet_goes_by_the_relay() {
+    let mut wire = linked(PathKind::Relay);
+    block_udp(&mut wire);
+    assert_eq!(wire.ping_for(0, 1, millis(100), secs(5)), (50, 50));
+    assert_eq!(endpoint(&wire), Some(place(2)));
+    let counters = wire.counters(0);
+    assert!(counters.probed && counters.connected);
+    let relayed = counters.paths.iter().find(|path| path.primary).unwrap();
+    assert_eq!(relayed.kind, PathKind::Relay);
+}
+
+#[test]
+fn a_direct_path_that_dies_leaves_its_packets_to_the_relay_within_a_second() {
+    let mut wire = linked(PathKind::Direct);
+    wire.ping_for(0, 1, millis(100), secs(5));
+    assert_eq!(endpoint(&wire), Some(outer(2)));
+    block_udp(&mut wire);
+    let (sent, answered) = wire.ping_for(0, 1, millis(20), secs(3));
+    assert!(sent - answered <= 50, "{answered} of {sent}");
+    assert_eq!(endpoint(&wire), Some(place(2)));
+}
+
+#[test]
+fn going_from_the_relay_to_a_direct_path_loses_nothing() {
+    let mut wire = linked(PathKind::Relay);
+    block_udp(&mut wire);
+    wire.ping_for(0, 1, millis(100), secs(2));
+    wire.mend();
+    // A path that was dead must prove itself for a while.
+    wire.ping_for(0, 1, millis(100), secs(60));
+    for node in 0..2 {
+        wire.change(node, |desired| desired.peers[0].paths.reverse());
+    }
+    assert_eq!(wire.ping_for(0, 1, millis(20), secs(5)), (250, 250));
+    assert_eq!(endpoint(&wire), Some(outer(2)));
+}
+
+#[test]
+fn a_link_that_goes_down_is_left_at_once() {
+    let mut wire = linked(PathKind::Relay);
+    wire.ping_for(0, 1, millis(100), secs(3));
+    assert_eq!(endpoint(&wire), Some(place(2)));
+    let now = wire.now;
+    wire.nodes[0].plane.note_closed(LINK, now);
+    assert_eq!(endpoint(&wire), Some(outer(2)));
+}
+
+#[test]
+fn a_path_by_a_link_leads_to_a_place_and_no_other_does() {
+    for (socket, remote) in [(LINK, outer(2)), (SOCKET, place(2)), (99, place(2))] {
+        let mut wire = linked(PathKind::Direct);
+        let mut state = wire.nodes[0].desired.clone();
+        state.peers[0].paths = vec![path(1, PathKind::Relay, socket, remote)];
+        let now = wire.now;
+        assert!(wire.nodes[0].plane.apply(state, 0, now).is_err());
+    }
+}

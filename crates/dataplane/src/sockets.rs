@@ -1,0 +1,136 @@
+//! Everything that datagrams leave by: UDP sockets, and links to relays under ids of the same kind.
+
+use std::io::Result;
+use std::net::SocketAddr;
+
+use shore_dataplane_core::desired::{DesiredState, SocketId};
+use shore_dataplane_core::facts::Fact;
+use shore_dataplane_core::plane::{Destination, Plane};
+use shore_dataplane_core::time::Moment;
+
+use crate::command::Descriptors;
+use crate::relay::link::{Link, LinkCounters};
+use crate::sys::Epoll;
+use crate::udp::Udp;
+
+#[derive(Default)]
+pub struct Sockets {
+    pub udp: Vec<Udp>,
+    pub links: Vec<Link>,
+}
+
+impl Sockets {
+    /// Whether everything that is desired is here, or comes now.
+    pub fn check(
+        &self,
+        desired: &DesiredState,
+        come: &Descriptors,
+    ) -> std::result::Result<(), String> {
+        let comes_not = |id| !come.sockets.iter().any(|(came, _)| *came == id);
+        let mut wanted = desired.sockets.iter().map(|socket| socket.id);
+        if let Some(id) =
+            wanted.find(|id| comes_not(*id) && self.udp.iter().all(|udp| udp.id != *id))
+        {
+            return Err(format!("socket {id} came without a descriptor"));
+        }
+        let comes_not = |id| !come.links.iter().any(|(came, _)| *came == id);
+        let mut wanted = desired.links.iter().map(|link| link.id);
+        if let Some(id) =
+            wanted.find(|id| comes_not(*id) && self.links.iter().all(|held| held.id != *id))
+        {
+            return Err(format!("link {id} came without a descriptor"));
+        }
+        Ok(())
+    }
+
+    /// What comes again replaces the one of its id; what is not wanted is closed.
+    pub fn take(&mut self, fresh: Sockets, wanted: &[SocketId], epoll: &Epoll) -> Result<()> {
+        let replaced: Vec<_> = fresh.ids().collect();
+        let is_kept = |id| wanted.contains(&id) && !replaced.contains(&id);
+        for udp in self.udp.extract_if(.., |udp| !is_kept(udp.id)) {
+            epoll.forget(udp.fd());
+        }
+        for link in self.links.extract_if(.., |link| !is_kept(link.id)) {
+            epoll.forget(link.fd());
+        }
+        for udp in fresh.udp.into_iter().filter(|udp| wanted.contains(&udp.id)) {
+            epoll.watch(udp.fd(), SOCKETS + u64::from(udp.id))?;
+            self.udp.push(udp);
+        }
+        for link in fresh.links {
+            epoll.watch(link.fd(), SOCKETS + u64::from(link.id))?;
+            self.links.push(link);
+        }
+        Ok(())
+    }
+
+    /// Lets links write what a turn gave them, and takes note of how they are.
+    pub fn settle_links(&mut self, plane: &mut Plane, epoll: &Epoll, now: Moment) {
+        for link in &mut self.links {
+            link.flush(now);
+            let mut ended = false;
+            for fact in link.facts() {
+                ended |= matches!(fact, Fact::LinkDown { .. });
+                plane.note_fact(fact, now);
+            }
+            if ended {
+                epoll.forget(link.fd());
+                plane.note_closed(link.id, now);
+            } else if !link.is_down() {
+                let (token, writing) = (SOCKETS + u64::from(link.id), link.wants_to_write());
+                let _ = epoll.watch_writing(link.fd(), token, writing);
+            }
+        }
+    }
+
+    pub fn link_counters(&self, now: Moment) -> Vec<LinkCounters> {
+        self.links.iter().map(|link| link.counters(now)).collect()
+    }
+
+    fn ids(&self) -> impl Iterator<Item = SocketId> {
+        let sockets = self.udp.iter().map(|udp| udp.id);
+        sockets.chain(self.links.iter().map(|link| link.id))
+    }
+
+    /// Datagrams of `stride` bytes that fill `bytes`, as `Udp::send` has it. A link takes all of them, or
+    /// none while it is not up.
+    pub fn send(
+        &mut self,
+        destination: Destination,
+        bytes: &[u8],
+        stride: usize,
+        whole: bool,
+    ) -> (u64, Option<i32>) {
+        let Destination { socket, remote } = destination;
+        if let Some(udp) = self.udp.iter_mut().find(|udp| udp.id == socket) {
+            return udp.send(remote, bytes, stride, whole);
+        }
+        let refused = bytes
+            .chunks(stride.max(1))
+            .filter(|datagram| !self.send_by_link(destination, datagram))
+            .count();
+        (refused as u64, (refused > 0).then_some(libc::ENOTCONN))
+    }
+
+    /// One datagram that is not to be fragmented. Returns the errno, if it was refused.
+    pub fn send_sized(&mut self, destination: Destination, datagram: &[u8]) -> Option<i32> {
+        let Destination { socket, remote } = destination;
+        if let Some(udp) = self.udp.iter_mut().find(|udp| udp.id == socket) {
+            return udp.send_sized(remote, datagram);
+        }
+        let sent = self.send_by_link(destination, datagram);
+        (!sent).then_some(libc::ENOTCONN)
+    }
+
+    fn send_by_link(&mut self, destination: Destination, datagram: &[u8]) -> bool {
+        let remote: SocketAddr = destination.remote;
+        let link = self
+            .links
+            .iter_mut()
+            .find(|link| link.id == destination.socket);
+        link.is_some_and(|link| link.send(remote, datagram))
+    }
+}
+
+/// Of their tokens in epoll the first.
+const SOCKETS: u64 = 2;

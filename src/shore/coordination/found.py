@@ -1,0 +1,236 @@
+"""Founding a network: all that its server and its first relay start from, made once.
+
+STATE/server/root.key      the root key's seed; may be taken offline once the statements are made
+STATE/server/netmap.key    the seed of the key that signs heads and admissions
+STATE/server/server.db     the database (`schema`)
+STATE/server/policy.hujson the policy to begin with: members reach each other
+STATE/server/network.json  what the server knows of itself (`Founded`)
+STATE/relay/tls.key, tls.crt, machine.key, relay.json   the relay's, which owns the TLS port for both
+
+Statements are good for ten years: the root key may be far away. The directories get their names last, so a
+founding that was cut short has made nothing.
+"""
+
+import datetime
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+import sqlalchemy
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from shore.coordination import names, schema
+from shore.coordination.policy import STARTER
+from shore.io import runtime
+from shore.io.user import plane_user
+from shore.model.netmap import Role, Signed, Statement
+from shore.wire import signing
+
+STATEMENT_S = 3650 * 86400.0
+FIRST_RELAY = "relay-1"
+
+
+class Founded(msgspec.Struct, frozen=True):
+    """`network.json`: who the network is, and where its server and its first relay are."""
+
+    name: str
+    network: bytes
+    root: bytes
+    pin: bytes
+    range_v6: str
+    addresses: tuple[str, ...]
+    udp_addresses: tuple[str, ...]
+    statements: tuple[Signed, ...]
+
+
+class NotFounded(Exception):
+    """The network cannot be made. One sentence."""
+
+
+def found(state: Path, name: str, advertise: tuple[str, ...], port: int, stun_port: int) -> Founded:
+    """Make STATE/server and STATE/relay. Raises NotFounded, OSError."""
+    server, relay = state / "server", state / "relay"
+    if not names.valid_name(name):
+        raise NotFounded(f"`{name}` is no name for a network: letters, digits and hyphens, at most 63")
+    for there in (server, relay):
+        if there.exists():
+            raise NotFounded(f"{there} is there already: a network is founded once")
+    addresses = tuple(_with_port(host, port) for host in advertise)
+    udp = tuple(f"{address.rpartition(':')[0]}:{stun_port}" for address in addresses)
+    making = state / ".founding"
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(mode=0o700, parents=True)
+    try:
+        founded = _make(making, name, addresses, udp)
+        _give_away(making)
+        (making / "relay").rename(relay)
+        (making / "server").rename(server)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return founded
+
+
+def read_founded(state: Path) -> Founded:
+    """What was founded here. Raises NotFounded."""
+    path = state / "server" / "network.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Founded)
+    except FileNotFoundError:
+        raise NotFounded(f"no network was founded in {state}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise NotFounded(f"{path} is damaged") from None
+
+
+def read_key(path: Path) -> Ed25519PrivateKey:
+    """A key from the seed in a file. Raises NotFounded."""
+    try:
+        return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+    except (OSError, ValueError):
+        raise NotFounded(f"{path} holds no key that we can read") from None
+
+
+def _make(making: Path, name: str, addresses: tuple[str, ...], udp: tuple[str, ...]) -> Founded:
+    server, relay = making / "server", making / "relay"
+    server.mkdir(mode=0o700)
+    relay.mkdir(mode=0o700)
+    root, netmap = _new_key(server / "root.key"), _new_key(server / "netmap.key")
+    machine = _new_key(relay / "machine.key")
+    pin = _new_certificate(relay, name)
+    network, now = os.urandom(16), time.time()
+    roles: tuple[tuple[Role, bytes], ...] = (
+        ("netmap", signing.public_of(netmap)),
+        ("server", pin),
+        ("relay", pin),
+    )
+    statements = tuple(
+        signing.seal(root, signing.STATEMENT, Statement(network, role, key, now, now + STATEMENT_S))
+        for role, key in roles
+    )
+    range_v6 = str(names.draw_range_v6(os.urandom(5)))
+    founded = Founded(name, network, signing.public_of(root), pin, range_v6, addresses, udp, statements)
+    _write(server / "network.json", msgspec.json.encode(founded))
+    _write(server / "policy.hujson", STARTER.encode())
+    _write(relay / "relay.json", msgspec.json.encode(_relay_config(founded)))
+    _new_database(server / "server.db", founded, signing.public_of(machine), now)
+    return founded
+
+
+def _relay_config(founded: Founded) -> dict[str, object]:
+    return {
+        "id": FIRST_RELAY,
+        "pin": founded.pin,
+        "root": founded.root,
+        "network": founded.network,
+        "statements": founded.statements,
+        "addresses": founded.addresses,
+        "udp_addresses": founded.udp_addresses,
+        "server_socket": str(runtime.root() / "server" / "control.sock"),
+    }
+
+
+def _new_database(path: Path, founded: Founded, machine_key: bytes, now: float) -> None:
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    network = {
+        "id": founded.network,
+        "name": founded.name,
+        "range_v6": founded.range_v6,
+        "root": founded.root,
+        "approval": False,
+        "epoch": 1,
+        "version": 0,
+    }
+    relay = {
+        "id": 1,
+        "machine_key": machine_key,
+        "role": "relay",
+        "name": FIRST_RELAY,
+        "user": "owner",
+        "tags": [],
+        "prefixes": [],
+        "ephemeral": False,
+        "enrolled_at": now,
+        "approved_at": now,
+    }
+    place = {
+        "id": FIRST_RELAY,
+        "node": 1,
+        "pin": founded.pin,
+        "addresses": founded.addresses,
+        "udp_addresses": founded.udp_addresses,
+    }
+    schema.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(schema.networks.insert().values(network))
+        connection.execute(schema.nodes.insert().values(relay))
+        connection.execute(schema.relays.insert().values(place))
+        connection.execute(
+            schema.policies.insert().values({"text": STARTER, "saved_at": now, "saved_by": "founding"})
+        )
+    engine.dispose()
+    path.chmod(0o600)
+
+
+def _new_key(path: Path) -> Ed25519PrivateKey:
+    key = Ed25519PrivateKey.generate()
+    _write(path, key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
+    return key
+
+
+def _new_certificate(relay: Path, name: str) -> bytes:
+    """A P-256 key and a certificate that it signs itself; its pin."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(seconds=STATEMENT_S))
+        .sign(key, SHA256())
+    )
+    _write(relay / "tls.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    _write(relay / "tls.crt", certificate.public_bytes(Encoding.PEM))
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(public).digest()
+
+
+def _give_away(making: Path) -> None:
+    """To the user that server and relay run as; the root key stays with who founds."""
+    user, group = map(int, plane_user().split(":"))
+    for path in (making / "server", making / "relay"):
+        for file in (path, *path.iterdir()):
+            if file.name != "root.key":
+                os.chown(file, user, group)
+
+
+def _with_port(host: str, port: int) -> str:
+    """`HOST` or `HOST:PORT`; a bare IPv6 address gets its brackets."""
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"
+    bare, colon, given = host.rpartition(":")
+    if not colon or host.endswith("]"):
+        bare, given = host, str(port)
+    if not bare or not given.isdecimal() or not 0 < int(given) < 65536 or not bare.isprintable():
+        raise NotFounded(f"`{host}` is no address such as 192.0.2.1:443 or vpn.example.org")
+    return f"{bare}:{given}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

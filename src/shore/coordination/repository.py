@@ -1,0 +1,197 @@
+"""What is written down: tokens and who was enrolled with them.
+
+A token is spent by an UPDATE that finds it unspent, in the transaction that makes the node, so of many that
+come at once one wins on any database, and where the rest of the enrolment fails the token is whole again.
+SQLite has one writer: a transaction begins IMMEDIATE and waits for its turn.
+"""
+
+import secrets
+from collections.abc import Sequence
+from ipaddress import IPv6Network
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, event, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from shore.coordination import names
+from shore.coordination.schema import audit, networks, nodes, revoked_keys, tokens
+from shore.wire.token import secret_hash, secret_prefix
+
+WAIT_S = 30
+_OPEN = (tokens.c.revoked_at.is_(None), tokens.c.role == "node")
+
+
+class NotEnrolled(Exception):
+    """Why not, in one sentence."""
+
+
+class Invitation(msgspec.Struct, frozen=True):
+    """What a token gives to who comes with it."""
+
+    user: str = "owner"
+    tags: tuple[str, ...] = ()
+    reusable: bool = False
+    ephemeral: bool = False
+    lifetime_s: float | None = 3600.0
+
+
+class Repository:
+    """The database, whichever it is."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: AsyncEngine = create_async_engine(url)
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_immediate)
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        await self.engine.dispose()
+
+    async def invite(self, invitation: Invitation, who: str, now: float) -> bytes:
+        """Make a token; its secret, which is nowhere kept."""
+        secret = secrets.token_bytes(32)
+        lifetime = invitation.lifetime_s
+        row = {
+            "hash": secret_hash(secret),
+            "prefix": secret_prefix(secret),
+            "user": invitation.user,
+            "tags": list(invitation.tags),
+            "reusable": invitation.reusable,
+            "ephemeral": invitation.ephemeral,
+            "role": "node",
+            "created_at": now,
+            "expires_at": None if lifetime is None else now + lifetime,
+        }
+        async with self.engine.begin() as connection:
+            await connection.execute(tokens.insert().values(row))
+            await _note(connection, now, who, "invited", str(row["prefix"]))
+        return secret
+
+    async def tokens(self) -> Sequence[Row[Any]]:
+        """All of them, newest first."""
+        async with self.engine.connect() as connection:
+            return (await connection.execute(select(tokens).order_by(tokens.c.id.desc()))).all()
+
+    async def nodes(self) -> Sequence[Row[Any]]:
+        """All members, those that are out included."""
+        async with self.engine.connect() as connection:
+            return (await connection.execute(select(nodes).order_by(nodes.c.id))).all()
+
+    async def revoke_token(self, prefix: str, with_nodes: bool, who: str, now: float) -> tuple[int, ...]:
+        """Nobody comes in with it any more; the numbers of the nodes that are out with it."""
+        async with self.engine.begin() as connection:
+            found = (await connection.scalars(select(tokens.c.id).where(tokens.c.prefix == prefix))).all()
+            if not found:
+                raise KeyError(prefix)
+            ended = update(tokens).where(tokens.c.id.in_(found), tokens.c.revoked_at.is_(None))
+            await connection.execute(ended.values(revoked_at=now))
+            await _note(connection, now, who, "revoked token", prefix)
+            if not with_nodes:
+                return ()
+            theirs = select(nodes.c.id).where(nodes.c.token.in_(found), nodes.c.revoked_at.is_(None))
+            numbers = tuple((await connection.scalars(theirs)).all())
+            for number in numbers:
+                await _revoke(connection, number, now)
+            return numbers
+
+    async def revoke(self, number: int, who: str, now: float) -> None:
+        """A node is out, for good: neither its machine key nor its node key comes back. Raises KeyError."""
+        async with self.engine.begin() as connection:
+            await _revoke(connection, number, now)
+            await _note(connection, now, who, "revoked", str(number))
+
+    async def enrol(
+        self, machine_key: bytes, node_key: bytes, secret: bytes, name: str, now: float
+    ) -> Row[Any]:
+        """Spend the token and make the node, or neither; nothing is verified here. Raises NotEnrolled."""
+        async with self.engine.begin() as connection:
+            token = await _spend(connection, secret, now)
+            await _refuse_known(connection, machine_key, node_key)
+            network = (await connection.execute(select(networks))).one()
+            taken = (await connection.execute(select(nodes.c.name, nodes.c.v4))).all()
+            try:
+                v4 = names.draw_v4({row.v4 for row in taken}, secrets.randbelow)
+                given = names.unique(names.label(name), {row.name for row in taken})
+            except names.NoRoom as error:
+                raise NotEnrolled(str(error)) from None
+            lifetime = None if token.tags else network.node_key_lifetime_s
+            row = {
+                "machine_key": machine_key,
+                "node_key": node_key,
+                "role": "node",
+                "name": given,
+                "v4": str(v4),
+                "v6": str(names.v6_of(v4, IPv6Network(network.range_v6))),
+                "user": token.user,
+                "tags": token.tags,
+                "prefixes": [],
+                "token": token.id,
+                "ephemeral": token.ephemeral,
+                "enrolled_at": now,
+                "expires_at": None if lifetime is None else now + lifetime,
+                "approved_at": None if network.approval else now,
+            }
+            made: Row[Any] = (await connection.execute(nodes.insert().values(row).returning(nodes))).one()
+            await _note(connection, now, given, "enrolled", token.prefix)
+            return made
+
+
+async def _spend(connection: AsyncConnection, secret: bytes, now: float) -> Row[Any]:
+    this = tokens.c.hash == secret_hash(secret)
+    fresh = tokens.c.reusable | tokens.c.spent_at.is_(None)
+    alive = tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)
+    spending = update(tokens).where(this, fresh, alive, *_OPEN).values(spent_at=now).returning(tokens)
+    token: Row[Any] | None = (await connection.execute(spending)).one_or_none()
+    if token is None:
+        raise NotEnrolled(_why_not((await connection.execute(select(tokens).where(this))).one_or_none(), now))
+    return token
+
+
+def _why_not(token: Row[Any] | None, now: float) -> str:
+    if token is None or token.role != "node":
+        return "this network does not know that token"
+    if token.revoked_at is not None:
+        return "this token was revoked"
+    if token.expires_at is not None and token.expires_at <= now:
+        return "this token has expired: ask for a new one (`shore invite`)"
+    return "this token was used before: ask for a new one (`shore invite`)"
+
+
+async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_key: bytes) -> None:
+    if (await connection.scalars(select(nodes.c.id).where(nodes.c.machine_key == machine_key))).first():
+        raise NotEnrolled("this machine is enrolled already")
+    held = select(nodes.c.id).where(nodes.c.node_key == node_key)
+    out = select(revoked_keys).where(revoked_keys.c.node_key == node_key)
+    if (await connection.scalars(held)).first() or (await connection.scalars(out)).first():
+        raise NotEnrolled("this node key belongs to another, or was revoked")
+
+
+async def _revoke(connection: AsyncConnection, number: int, now: float) -> None:
+    this = (await connection.execute(select(nodes).where(nodes.c.id == number))).one_or_none()
+    if this is None:
+        raise KeyError(number)
+    if this.revoked_at is not None:
+        return
+    await connection.execute(update(nodes).where(nodes.c.id == number).values(revoked_at=now))
+    if this.node_key is not None:
+        await connection.execute(revoked_keys.insert().values(node_key=this.node_key))
+
+
+async def _note(connection: AsyncConnection, now: float, who: str, what: str, about: str) -> None:
+    await connection.execute(audit.insert().values(at=now, who=who, what=what, about=about))
+
+
+def _prepare_sqlite(connection: object, _entry: ConnectionPoolEntry) -> None:
+    """The driver begins no transactions by itself; see `_begin_immediate`."""
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    for pragma in ("journal_mode=WAL", f"busy_timeout={WAIT_S * 1000}", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: object) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]

@@ -1,0 +1,121 @@
+"""From a netmap to the configuration of a tunnel.
+
+A netmap says who is there; this machine's owner says what they may be here. A peer owns its addresses, and
+of the prefixes beyond them only those that lie in one that was accepted; never a default route. A peer whose
+lease has run out is left out. What a person set for a peer of this machine alone stays.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+
+import msgspec
+
+from shore.core.candidates import is_told
+from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
+from shore.model.desired import Candidate
+from shore.model.netmap import Netmap, Peer, Signed
+
+MOST_CANDIDATES = 16
+
+
+def tunnel_config(
+    base: TunnelConfig,
+    netmap: Netmap,
+    *,
+    time: float,
+    admissions: Mapping[str, Signed],
+    accepted: tuple[str, ...] = (),
+) -> TunnelConfig:
+    """The configuration that the netmap makes of `base`, which has the keys and what people set.
+
+    What admits us to a relay stays until the server says otherwise, as it goes by the same key.
+    `time` in Unix seconds judges leases; `accepted` are prefixes that peers may route here.
+    """
+    before = {peer.public_key: peer for peer in base.peers}
+    peers = tuple(
+        _peer(peer, before.get(peer.node_key), accepted) for peer in netmap.peers if time < peer.lease_until
+    )
+    known = {relay.id: relay.admission for relay in base.relays if relay.admission is not None} | dict(
+        admissions
+    )
+    relays = tuple(
+        RelayConfig(relay.id, relay.pin, relay.addresses, relay.udp_addresses, known.get(relay.id))
+        for relay in netmap.relays
+    )
+    return msgspec.structs.replace(
+        base,
+        addresses=tuple(_host(address) for address in netmap.self.addresses),
+        peers=peers,
+        relays=relays,
+        filter=netmap.filter.rules,
+        mesh=netmap.names.suffix,
+    )
+
+
+def lease_ends(netmap: Netmap, time: float) -> float | None:
+    """When the next lease of a peer runs out, in Unix seconds."""
+    return min((peer.lease_until for peer in netmap.peers if peer.lease_until > time), default=None)
+
+
+def changed_keys(before: Netmap, after: Netmap) -> list[Peer]:
+    """Peers that had another key under the same name."""
+    keys = {peer.name: peer.node_key for peer in before.peers}
+    return [peer for peer in after.peers if keys.get(peer.name, peer.node_key) != peer.node_key]
+
+
+def names(netmap: Netmap, time: float) -> dict[str, tuple[str, ...]]:
+    """The addresses of every node by its whole name, our own included."""
+    present = [peer for peer in netmap.peers if time < peer.lease_until]
+    own = {f"{netmap.self.name}.{netmap.names.suffix}": netmap.self.addresses}
+    return own | {f"{peer.name}.{netmap.names.suffix}": peer.addresses for peer in present}
+
+
+def _peer(peer: Peer, before: PeerConfig | None, accepted: tuple[str, ...]) -> PeerConfig:
+    own = tuple(_host(address) for address in peer.addresses)
+    beyond = tuple(prefix for prefix in peer.prefixes if _is_accepted(prefix, accepted))
+    return PeerConfig(
+        peer.node_key,
+        allowed_ips=(*own, *beyond),
+        name=peer.name,
+        redundancy="auto" if before is None else before.redundancy,
+        candidates=tuple(candidate for candidate in peer.candidates if _is_sound(candidate))[
+            :MOST_CANDIDATES
+        ],
+        relays=peer.relays,
+    )
+
+
+def _is_sound(candidate: Candidate) -> bool:
+    """What one peer says of itself is no reason to refuse the netmap, if it is nonsense."""
+    host, _, port = candidate.endpoint.rpartition(":")
+    try:
+        bracketed = ipaddress.ip_address(host.strip("[]")).version == 6
+        return (
+            bracketed == host.startswith("[")
+            and port.isdecimal()
+            and 0 < int(port) < 65536
+            and is_told(candidate, set())
+        )
+    except ValueError:
+        return False
+
+
+def _is_accepted(prefix: str, accepted: tuple[str, ...]) -> bool:
+    wanted = ipaddress.ip_network(prefix)
+    if wanted.prefixlen == 0:
+        return False
+    for consent in map(ipaddress.ip_network, accepted):
+        if isinstance(wanted, ipaddress.IPv4Network) and isinstance(consent, ipaddress.IPv4Network):
+            if wanted.subnet_of(consent):
+                return True
+        elif (
+            isinstance(wanted, ipaddress.IPv6Network)
+            and isinstance(consent, ipaddress.IPv6Network)
+            and wanted.subnet_of(consent)
+        ):
+            return True
+    return False
+
+
+def _host(address: str) -> str:
+    return f"{address}/{128 if ':' in address else 32}"

@@ -1,0 +1,249 @@
+"""Links to relays: which are wanted, when to dial, and where peers are at them.
+
+A node keeps two links warm where there are two relays, and one to the home relay of each peer that asks for
+it, since a peer is reached where *it* is. The *home relay* is the one of our links that answers fastest, with
+a margin, so that it does not move for nothing. A relay that cannot be dialled, or does not let us in, gives
+way to the next one and is tried again ever more slowly; one that was up is dialled again at once.
+
+A link is *leaving* when its relay said so, or when our own way there may have changed. Another one is dialled
+then, and the old one is closed when the new one is up: a move, not a gap. Links die with a data plane, as TLS
+does, so they are dialled anew while the next plane starts.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+
+import msgspec
+
+from shore.core import timers
+from shore.core.actions import Action, Announce, CloseLink, DialRelay
+from shore.core.events import (
+    Event,
+    FactTold,
+    LinkDialFailed,
+    LinkDialled,
+    PlaneAnswered,
+    PlaneLost,
+)
+from shore.core.underlay import Underlay
+from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
+from shore.model.desired import RelayLink
+from shore.model.facts import Fact, LinkCounters, LinkDown, LinkLeaving, LinkUp
+from shore.wire.relay import tag_of
+
+WARM = 2
+MARGIN_MS = 10.0
+MARGIN_SHARE = 1 / 3
+# RFC 6666's discard prefix: an address that nobody has.
+PLACES = "[100::"
+
+Place = tuple[int, str]
+
+
+class Link:
+    """One stream: what the plane is told of it, and how it is."""
+
+    def __init__(self, wish: RelayLink) -> None:
+        self.wish = wish
+        self.up = False
+        self.leaving = False
+        self.rtt_ms: float | None = None
+
+
+class Relays:
+    """All links of one tunnel."""
+
+    def __init__(self) -> None:
+        self.links: dict[int, Link] = {}
+        self.home: str | None = None
+        self._known: dict[str, RelayConfig] = {}
+        self._key: bytes | None = None
+        self._homes: tuple[str, ...] = ()
+        self._dialling: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._due: dict[str, float] = {}
+
+    def configure(self, config: TunnelConfig) -> list[Action]:
+        """Take a configuration; links to relays that it does not name, or names otherwise, are closed."""
+        self._key = config.admission_key
+        self._known = {relay.id: relay for relay in config.relays if relay.admission is not None}
+        homes = [relay for peer in config.peers for relay in peer.relays[:1]]
+        self._homes = tuple(dict.fromkeys(relay for relay in homes if relay in self._known))
+        stale = [number for number, link in self.links.items() if not self._fits(link.wish)]
+        return [self._close(number) for number in stale]
+
+    def adopt(self, links: Iterable[RelayLink]) -> None:
+        """Those that a running plane holds; its counters will tell which are up."""
+        for wish in links:
+            link = self.links[wish.id] = Link(wish)
+            link.up = True
+
+    def follow(self, event: Event, underlay: Underlay, now: float) -> list[Action]:
+        """What an event means for links, and what to dial."""
+        actions = [*self._take(event, now), *self._dial(underlay.mark, now)]
+        underlay.sockets.relays = self.names()
+        return actions
+
+    def moved(self) -> None:
+        """Our way out may be another one: every link is replaced, and nothing is waited for."""
+        self._due.clear()
+        for link in self.links.values():
+            link.leaving = True
+
+    def deadline(self) -> float | None:
+        """When to dial again."""
+        wanted = [relay for relay in self._due if relay in self._known and not self._has(relay)]
+        return min((self._due[relay] for relay in wanted if relay not in self._dialling), default=None)
+
+    def wishes(self) -> tuple[RelayLink, ...]:
+        """The plane's part."""
+        return tuple(link.wish for link in self.links.values())
+
+    def outcome(self) -> object:
+        """What peers' parts stand on; equal as long as they are."""
+        return tuple((link.wish, link.up, link.leaving) for link in self.links.values())
+
+    def places(self, peer: PeerConfig) -> list[Place]:
+        """Where a peer is at the relays that we are linked to, its home relay first."""
+        remote = place_of(peer.public_key) if peer.relays else ""
+        return [(number, remote) for relay in peer.relays for number in self._up(relay)]
+
+    def address(self, number: int) -> str:
+        """Where the relay of a link is; its id where it is not known any more."""
+        relay = self.links[number].wish.relay
+        known = self._known.get(relay)
+        return known.addresses[0] if known is not None and known.addresses else relay
+
+    def names(self) -> dict[int, str]:
+        """Relays by link."""
+        return {number: link.wish.relay for number, link in self.links.items()}
+
+    def _take(self, event: Event, now: float) -> list[Action]:
+        match event:
+            case LinkDialled():
+                return self._dialled(event)
+            case LinkDialFailed():
+                self._dialling.discard(event.relay)
+                return self._failed(event.relay, event.reason, now)
+            case FactTold():
+                return self._learn(event.fact, now)
+            case PlaneAnswered():
+                return self._counted(event.links, now)
+            case PlaneLost():
+                self._due.clear()
+                return [self._close(number) for number in list(self.links)]
+            case _:
+                return []
+
+    def _dialled(self, event: LinkDialled) -> list[Action]:
+        self._dialling.discard(event.relay)
+        relay = self._known.get(event.relay)
+        if relay is None or relay.admission is None or self._key is None:
+            return [CloseLink(event.link)]
+        admission = msgspec.msgpack.encode(relay.admission)
+        wish = RelayLink(event.link, relay.id, relay.pin, event.name, admission, self._key)
+        self.links[event.link] = Link(wish)
+        return []
+
+    def _failed(self, relay: str, reason: str, now: float) -> list[Action]:
+        failures = self._failures.get(relay, 0)
+        self._failures[relay] = failures + 1
+        waits = timers.RELAY_RETRY
+        self._due[relay] = now + waits[min(failures, len(waits) - 1)]
+        return [] if failures else [Announce(f"no link to relay {relay}", reason)]
+
+    def _learn(self, fact: Fact, now: float) -> list[Action]:
+        match fact:
+            case LinkUp() if fact.link in self.links:
+                return self._came_up(self.links[fact.link])
+            case LinkDown() if fact.link in self.links:
+                return self._went_down(fact.link, fact.reason, now)
+            case LinkLeaving() if fact.link in self.links:
+                self.links[fact.link].leaving = True
+                return [Announce(f"relay {self.links[fact.link].wish.relay} leaves", "it is restarted")]
+            case _:
+                return []
+
+    def _came_up(self, link: Link) -> list[Action]:
+        relay = link.wish.relay
+        link.up = True
+        self._failures.pop(relay, None)
+        self._due.pop(relay, None)
+        same = [(number, other) for number, other in self.links.items() if other.wish.relay == relay]
+        old = [number for number, other in same if other is not link and other.leaving]
+        closed = [self._close(number) for number in old]
+        return [*closed, Announce(f"linked to relay {relay}", "moved" if old else "it let us in")]
+
+    def _went_down(self, number: int, reason: str, now: float) -> list[Action]:
+        link = self.links[number]
+        relay = link.wish.relay
+        closed = self._close(number)
+        if not link.up:
+            return [closed, *self._failed(relay, reason, now)]
+        return [closed] if link.leaving else [closed, Announce(f"link to relay {relay} lost", reason)]
+
+    def _counted(self, counters: tuple[LinkCounters, ...], now: float) -> list[Action]:
+        actions: list[Action] = []
+        for entry in counters:
+            link = self.links.get(entry.id)
+            if link is None:
+                continue
+            link.rtt_ms = entry.rtt_ms
+            if entry.state == "down":
+                actions += self._went_down(entry.id, "the data plane lost it", now)
+        self._choose_home()
+        return actions
+
+    def _choose_home(self) -> None:
+        up = [link for link in self.links.values() if link.up and not link.leaving]
+        measured = {link.wish.relay: link.rtt_ms for link in up if link.rtt_ms is not None}
+        if not measured:
+            return
+        best = min(measured, key=lambda relay: measured[relay])
+        current = measured.get(self.home or "")
+        if current is None or measured[best] + MARGIN_MS + current * MARGIN_SHARE < current:
+            self.home = best
+
+    def _dial(self, mark: int, now: float) -> list[Action]:
+        wanted = [relay for relay in self._wanted() if not self._has(relay) and relay not in self._dialling]
+        ready = [relay for relay in wanted if self._due.get(relay, now) <= now]
+        self._dialling.update(ready)
+        return [DialRelay(relay, self._known[relay].addresses, mark) for relay in ready]
+
+    def _wanted(self) -> list[str]:
+        """Two that work, those that failed last as far as there are no others, and the homes of peers."""
+        if self._key is None:
+            return []
+        order = sorted(self._known, key=lambda relay: (relay != self.home, relay in self._failures))
+        working = [relay for relay in order if relay not in self._failures][:WARM]
+        missing = WARM - len(working)
+        failing = [relay for relay in order if relay in self._failures] if missing else []
+        return list(dict.fromkeys([*working, *failing, *self._homes]))
+
+    def _has(self, relay: str) -> bool:
+        return any(link.wish.relay == relay and not link.leaving for link in self.links.values())
+
+    def _up(self, relay: str) -> list[int]:
+        found = [
+            (number, link) for number, link in self.links.items() if link.wish.relay == relay and link.up
+        ]
+        return [number for number, _ in sorted(found, key=lambda entry: entry[1].leaving)]
+
+    def _fits(self, wish: RelayLink) -> bool:
+        relay = self._known.get(wish.relay)
+        return relay is not None and relay.pin == wish.pin
+
+    def _close(self, number: int) -> CloseLink:
+        del self.links[number]
+        return CloseLink(number)
+
+
+def place_of(node_key: bytes) -> str:
+    """A node's place at any relay, as the plane writes it."""
+    address = ipaddress.IPv6Address(bytes([1, 0, 0, 0, 0, 0, 0, 0]) + tag_of(node_key))
+    return f"[{address}]:1"
+
+
+def is_place(remote: str) -> bool:
+    """Whether a remote is a place at a relay rather than an endpoint."""
+    return remote.startswith(PLACES) and remote.endswith("]:1")

@@ -1,0 +1,171 @@
+"""The control link as it is on the wire: a WebSocket over TLS, with a membership at its end.
+
+The server's certificate is judged by nobody but the membership, which compares the pin of this very
+connection with what the root key signed. A proxy is used where the environment names one. Sockets carry the
+tunnel's mark, so that the way to the server never leads through the tunnel.
+"""
+
+import asyncio
+import hashlib
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from shore.core import member_events as on
+from shore.core.membership import Membership
+from shore.io.sockets import set_mark
+from shore.wire import control
+
+CLOSE_WITHIN = 1.0
+
+Outbox = asyncio.Queue[bytes | None]
+
+
+class NotLinked(Exception):
+    """Why there is no link, or no longer. One sentence."""
+
+
+class ControlLink:
+    """Feeds a membership and carries out what is about the link; `perform` gets every other action."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        perform: Callable[[on.Action], None],
+        mark: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.membership = membership
+        self._spawn = spawn
+        self._perform = perform
+        self._mark = mark
+        self._loop = asyncio.get_running_loop()
+        self._outbox: Outbox | None = None
+        self._inbox: list[on.Event] = []
+        self._draining = False
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def tell(self, event: on.Event) -> None:
+        """Take an event; carry out what follows from it before the next one."""
+        self._inbox.append(event)
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._inbox:
+                for action in self.membership.handle(self._inbox.pop(0), self._loop.time()):
+                    self._do(action)
+        finally:
+            self._draining = False
+        self._arm()
+
+    def close(self) -> None:
+        """End the link and dial no more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._unlink()
+
+    def _arm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        deadline = self.membership.deadline()
+        self._alarm = None if deadline is None else self._loop.call_at(deadline, lambda: self.tell(on.Woke()))
+
+    def _do(self, action: on.Action) -> None:
+        match action:
+            case on.Dial():
+                self._unlink()
+                self._outbox = Outbox()
+                self._spawn(self._converse(action.address, self._outbox))
+            case on.Say():
+                if self._outbox is not None:
+                    self._outbox.put_nowait(action.content)
+            case on.Unlink():
+                self._unlink()
+            case _:
+                self._perform(action)
+
+    def _unlink(self) -> None:
+        if self._outbox is not None:
+            self._outbox.put_nowait(None)
+        self._outbox = None
+
+    async def _converse(self, address: str, outbox: Outbox) -> None:
+        def heard(event: on.Event) -> None:
+            if outbox is self._outbox:
+                self.tell(event)
+
+        try:
+            await converse(address, outbox, heard, mark=self._mark())
+        except NotLinked as error:
+            heard(on.Unlinked(str(error)))
+
+
+async def converse(
+    address: str, outbox: Outbox, tell: Callable[[on.Linked | on.Heard], None], *, mark: int = 0
+) -> None:
+    """Open a link, tell what comes, send what is in the box; None in it ends the link. Raises NotLinked."""
+    connector = aiohttp.TCPConnector(ssl=_tls(), socket_factory=lambda place: _socket(place, mark))
+    async with aiohttp.ClientSession(connector=connector, trust_env=True) as session:
+        try:
+            stream = await session.ws_connect(
+                f"https://{address}{control.PATH}",
+                protocols=(control.SUBPROTOCOL,),
+                max_msg_size=control.MOST_FROM_SERVER,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_WITHIN),
+            )
+        except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
+            raise NotLinked(_why(error)) from None
+        async with stream, asyncio.TaskGroup() as tasks:
+            tell(on.Linked(address, _pin(stream)))
+            sending = tasks.create_task(_send(stream, outbox))
+            async for message in stream:
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    tell(on.Heard(message.data))
+            sending.cancel()
+        raise NotLinked(f"the server closed the link ({stream.close_code})")
+
+
+async def _send(stream: aiohttp.ClientWebSocketResponse, outbox: Outbox) -> None:
+    try:
+        while (content := await outbox.get()) is not None:
+            await stream.send_bytes(content)
+    except (aiohttp.ClientError, ConnectionError):
+        pass
+    await stream.close()
+
+
+def _tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # The pin decides, not a name.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _pin(stream: aiohttp.ClientWebSocketResponse) -> bytes:
+    tls = stream.get_extra_info("ssl_object")
+    shown = None if tls is None else tls.getpeercert(binary_form=True)
+    if not shown:
+        return b""
+    key = x509.load_der_x509_certificate(shown).public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+
+
+def _socket(place: Any, mark: int) -> socket.socket:
+    family, kind, protocol = place[:3]
+    opened = socket.socket(family, kind, protocol)
+    if mark:
+        set_mark(opened, mark)
+    return opened
+
+
+def _why(error: Exception) -> str:
+    cause = getattr(error, "os_error", error)
+    return str(getattr(cause, "strerror", None) or cause or type(cause).__name__).lower()

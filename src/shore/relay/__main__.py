@@ -1,0 +1,62 @@
+"""`python -m shore.relay serve`: one relay, unprivileged; whoever starts it opens its ports."""
+
+import resource
+import sys
+from pathlib import Path
+
+import click
+import uvloop  # noqa: TID251  (a relay has no netlink, and its loop is its speed: DESIGN.md §8)
+
+from shore._native import TlsIdentity
+from shore.relay.serve import BadConfig, Descriptors, Relay, load
+
+
+@click.group()
+def main() -> None:
+    """A relay of a Shore network."""
+
+
+@main.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), required=True, help="relay.json; keys lie beside it."
+)
+@click.option("--tls-fd", type=int, multiple=True, required=True, help="A listening TCP socket.")
+@click.option("--udp-fd", type=int, multiple=True, help="A bound UDP socket.")
+@click.option("--metrics-fd", type=int, help="A listening unix socket for Prometheus' text.")
+@click.option("--ready-fd", type=int, help="Gets one byte once the relay serves.")
+def serve(
+    config: Path,
+    tls_fd: tuple[int, ...],
+    udp_fd: tuple[int, ...],
+    metrics_fd: int | None,
+    ready_fd: int | None,
+) -> None:
+    """Forward between nodes until SIGTERM."""
+    try:
+        loaded = load(config)
+        identity = _identity(config.parent)
+    except BadConfig as error:
+        print(f"shore relay: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+    # A connection is a descriptor, and the usual soft limit is 1,024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    async def run() -> None:
+        await Relay(config, loaded, identity).run(Descriptors(tls_fd, udp_fd, metrics_fd, ready_fd))
+
+    uvloop.run(run())
+
+
+def _identity(directory: Path) -> TlsIdentity:
+    try:
+        return TlsIdentity((directory / "tls.crt").read_bytes(), (directory / "tls.key").read_bytes())
+    except OSError as error:
+        raise BadConfig(f"{error.filename} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadConfig(str(error)) from None
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m shore.relay")

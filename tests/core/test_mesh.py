@@ -1,0 +1,86 @@
+"""What a netmap makes of a tunnel's configuration."""
+
+import msgspec
+from tests.core.netmaps import LEASE, NOW, PEER_KEY, TRUST, netmap, peer
+
+from shore.core import mesh
+from shore.core.netmap import verified
+from shore.model.config import RelayConfig, TunnelConfig
+from shore.model.desired import Candidate
+from shore.model.netmap import Netmap, Record, Relay, Signed
+
+BASE = TunnelConfig("shore0", bytes(32))
+
+
+def read(*more: Record) -> Netmap:
+    return verified(netmap(*more), TRUST, (), NOW)
+
+
+def config(*more: Record, base: TunnelConfig = BASE, time: float = NOW, **known: object) -> TunnelConfig:
+    return mesh.tunnel_config(base, read(*more), time=time, **{"admissions": {}, **known})
+
+
+def test_peers_own_their_addresses_and_have_names() -> None:
+    made = config(peer())
+    assert made.addresses == ("100.64.0.1/32", "fd12:3456:789a::1/128")
+    assert (made.mesh, made.filter) == ("shore.internal", read().filter.rules)
+    (only,) = made.peers
+    assert (only.public_key, only.name, only.allowed_ips) == (PEER_KEY, "laptop", ("100.64.0.2/32",))
+    assert only.candidates == (Candidate("192.0.2.2:41641", "host"),)
+
+
+def test_prefixes_need_consent_and_a_default_route_has_none() -> None:
+    wanted = peer(prefixes=("192.168.7.0/24", "10.0.0.0/8", "0.0.0.0/0", "fd77::/64"))
+    assert config(wanted).peers[0].allowed_ips == ("100.64.0.2/32",)
+    accepted = ("192.168.0.0/16", "0.0.0.0/32", "fd77::/48")
+    assert config(wanted, accepted=accepted).peers[0].allowed_ips == (
+        "100.64.0.2/32",
+        "192.168.7.0/24",
+        "fd77::/64",
+    )
+
+
+def test_a_peer_whose_lease_ran_out_is_left_out() -> None:
+    assert [each.name for each in config(peer(), time=LEASE - 1).peers] == ["laptop"]
+    assert config(peer(), time=LEASE).peers == ()
+    assert mesh.lease_ends(read(peer()), NOW) == LEASE
+    assert mesh.lease_ends(read(peer()), LEASE) is None
+
+
+def test_a_peers_nonsense_about_itself_is_left_out() -> None:
+    wrong = ["nowhere", "192.0.2.1:0", "192.0.2.1:70000", "127.0.0.1:1", "[192.0.2.1]:1", "2001:db8::1:1"]
+    told = tuple(Candidate(endpoint, "host") for endpoint in [*wrong, "[2001:db8::1]:5"])
+    assert config(peer(candidates=told)).peers[0].candidates == (Candidate("[2001:db8::1]:5", "host"),)
+
+
+def test_relays_come_with_their_admissions() -> None:
+    admission = Signed(b"a", b"b", b"c")
+    relay = Relay("r1", bytes(32), ("192.0.2.1:443",), ("192.0.2.1:3478",))
+    made = config(relay, admissions={"r1": admission, "other": admission})
+    assert made.relays == (RelayConfig("r1", bytes(32), relay.addresses, relay.udp_addresses, admission),)
+
+
+def test_what_a_person_set_for_a_peer_stays() -> None:
+    before = config(peer())
+    asked = msgspec.structs.replace(before.peers[0], redundancy="always")
+    again = config(peer(name="other"), base=msgspec.structs.replace(before, peers=(asked,)))
+    assert (again.peers[0].redundancy, again.peers[0].name) == ("always", "other")
+
+
+def test_another_key_under_a_known_name_is_seen() -> None:
+    other = peer(node_key=bytes([99] * 32))
+    assert mesh.changed_keys(read(peer()), read(other)) == [other]
+    assert (
+        mesh.changed_keys(
+            read(peer()), read(peer(), peer(name="b", node_key=bytes(32), addresses=("100.64.0.9",)))
+        )
+        == []
+    )
+
+
+def test_names_are_those_of_everybody_with_a_lease() -> None:
+    assert mesh.names(read(peer()), NOW) == {
+        "hub.shore.internal": ("100.64.0.1", "fd12:3456:789a::1"),
+        "laptop.shore.internal": ("100.64.0.2",),
+    }
+    assert list(mesh.names(read(peer()), LEASE)) == ["hub.shore.internal"]

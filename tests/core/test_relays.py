@@ -1,0 +1,281 @@
+"""Links to relays as dialogues: which are dialled, what comes of them, and the paths that they make."""
+
+import msgspec
+
+from shore.core.actions import Action, Announce, CloseLink, DialRelay
+from shore.core.events import (
+    Attached,
+    Configured,
+    Event,
+    FactTold,
+    LinkDialFailed,
+    LinkDialled,
+    LinksChanged,
+    PlaneAnswered,
+    PlaneLost,
+    PlaneStarted,
+    SocketsOpened,
+    Woke,
+)
+from shore.core.node import Node
+from shore.core.relays import is_place, place_of
+from shore.core.status import tunnel_status
+from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
+from shore.model.desired import Path, RelayLink, Socket
+from shore.model.facts import (
+    Acquainted,
+    Fact,
+    LinkCounters,
+    LinkDown,
+    LinkLeaving,
+    LinkUp,
+    PathCounters,
+    PeerCounters,
+    Roamed,
+)
+from shore.model.links import Link
+from shore.model.netmap import Signed
+
+ME, PEER, KEY = b"\1" * 32, b"\2" * 32, b"\3" * 32
+ADMISSION = Signed(b"content", b"\4" * 32, b"\5" * 64)
+PLACE = place_of(PEER)
+
+
+def relay(name: str) -> RelayConfig:
+    return RelayConfig(name, name.encode().ljust(32, b"\0"), (f"{name}.example:443",), (), ADMISSION)
+
+
+A, B, C = relay("a"), relay("b"), relay("c")
+
+
+class Table:
+    """A node with relays and one peer whose home relay is `home`; its plane runs."""
+
+    def __init__(self, *relays: RelayConfig, home: str = "a") -> None:
+        self.node, self.now, self.serial, self.said = Node(), 100.0, 0, list[str]()
+        peer = PeerConfig(
+            PEER, allowed_ips=("10.0.0.2/32",), endpoints=(Endpoint("192.0.2.2", 51820),), relays=(home,)
+        )
+        self.config = TunnelConfig(
+            "wg0", ME, ("10.0.0.1/24",), peers=(peer,), relays=relays, admission_key=KEY
+        )
+        self.dialled = self.tell(Configured(self.config))
+        self.tell(SocketsOpened(51820, (Socket(1, 4), Socket(2, 6))))
+        self.tell(PlaneStarted(7))
+
+    def tell(self, event: Event) -> list[Action]:
+        actions = self.node.handle(event, self.now)
+        self.said += [a.what for a in actions if isinstance(a, Announce)]
+        return [a for a in actions if isinstance(a, DialRelay | CloseLink)]
+
+    def fact(self, fact: Fact) -> list[Action]:
+        self.serial += 1
+        return self.tell(FactTold(self.serial, fact))
+
+    def up(self, number: int, name: str) -> list[Action]:
+        self.tell(LinkDialled(name, number, f"{name}.example"))
+        return self.fact(LinkUp(number, "203.0.113.1:4000"))
+
+    def after(self, seconds: float) -> list[Action]:
+        self.now += seconds
+        return self.tell(Woke())
+
+    def links(self) -> list[tuple[int, str]]:
+        desired = self.node.desired()
+        assert desired is not None
+        return [(link.id, link.relay) for link in desired.links]
+
+    def paths(self) -> list[Path]:
+        desired = self.node.desired()
+        assert desired is not None
+        return list(desired.peers[0].paths)
+
+    def ways(self) -> list[tuple[str, int, str]]:
+        return [(path.kind, path.socket, path.remote) for path in self.paths()]
+
+
+def dial(config: RelayConfig) -> DialRelay:
+    return DialRelay(config.id, config.addresses, 0)
+
+
+DIRECT = ("direct", 1, "192.0.2.2:51820")
+
+
+def test_a_tunnel_without_relays_has_nothing_of_them() -> None:
+    table = Table()
+    assert table.dialled == []
+    assert table.links() == []
+    assert table.ways() == [DIRECT]
+
+
+def test_two_relays_are_linked_and_a_third_where_a_peer_is_at_home() -> None:
+    assert Table(A, B, C).dialled == [dial(A), dial(B)]
+    assert Table(A, B, C, home="c").dialled == [dial(A), dial(B), dial(C)]
+
+
+def test_a_dialled_relay_becomes_a_link_of_the_plane_with_all_it_needs() -> None:
+    table = Table(A)
+    assert table.tell(LinkDialled("a", 5, "a.example")) == []
+    desired = table.node.desired()
+    assert desired is not None
+    admission = msgspec.msgpack.encode(ADMISSION)
+    assert desired.links == (RelayLink(5, "a", A.pin, "a.example", admission, KEY),)
+    assert table.ways() == [DIRECT], "a link that is not up is no way to anybody"
+
+
+def test_the_first_packet_to_a_peer_goes_by_its_relay() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    assert table.ways() == [("relay", 5, PLACE), DIRECT]
+    assert table.paths()[0].mtu == 1500
+
+
+def test_what_is_known_as_a_shore_peer_is_wished_directly_until_a_reflex_says_otherwise() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    table.fact(Acquainted(PEER, restarted=False))
+    assert table.ways() == [DIRECT, ("relay", 5, PLACE)]
+    table.fact(Roamed(PEER, 5, PLACE, "dead", DIRECT[2], 1))
+    assert table.ways() == [("relay", 5, PLACE), DIRECT]
+
+
+def test_a_direct_path_that_is_as_good_is_preferred_to_the_relay() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    table.fact(Acquainted(PEER, restarted=False))
+    table.fact(Roamed(PEER, 5, PLACE, "dead", DIRECT[2], 1))
+    for _ in range(4):
+        table.now += 1.0
+        paths = (
+            PathCounters(1, "relay", 5, PLACE, primary=True, state="live", rtt_ms=20.0),
+            PathCounters(2, "direct", 1, DIRECT[2], primary=False, state="live", rtt_ms=19.0),
+        )
+        entry = PeerCounters(
+            PEER, PLACE, 5, True, 0.1, 1.0, 1.0, 1.0, None, 0, 0, 1, {}, probed=True, paths=paths
+        )
+        table.tell(PlaneAnswered({}, {}, (entry,)))
+    table.now += 8.0
+    table.tell(PlaneAnswered({}, {}, (entry,)))
+    assert table.ways()[0] == DIRECT
+
+
+def test_a_place_is_never_told_as_a_candidate() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    table.fact(Acquainted(PEER, restarted=False))
+    mine = place_of(ME)
+    path = PathCounters(1, "relay", 5, PLACE, primary=True, state="live", rtt_ms=20.0, observed=mine)
+    entry = PeerCounters(
+        PEER, PLACE, 5, True, 0.1, 1.0, 1.0, 1.0, None, 0, 0, 1, {}, probed=True, paths=(path,)
+    )
+    table.tell(PlaneAnswered({}, {}, (entry,)))
+    desired = table.node.desired()
+    assert desired is not None
+    assert desired.peers[0].candidates == ()
+
+
+def test_a_relay_that_cannot_be_dialled_gives_way_and_is_tried_ever_more_slowly() -> None:
+    table = Table(A, B, C)
+    assert table.tell(LinkDialFailed("a", "connection refused")) == [dial(C)]
+    assert "no link to relay a" in table.said
+    table.up(5, "b")
+    assert table.after(600.0) == [dial(A)], "its peer is there, so it is not given up"
+    assert table.tell(LinkDialFailed("a", "connection refused")) == []
+    assert table.after(0.9) == []
+    assert table.after(0.2) == [dial(A)]
+
+
+def test_a_link_that_was_up_is_dialled_again_at_once_and_one_that_was_refused_is_not() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    assert table.fact(LinkDown(5, "the relay closed it")) == [CloseLink(5), dial(A)]
+    assert table.ways() == [DIRECT]
+    table.tell(LinkDialled("a", 6, "a.example"))
+    assert table.fact(LinkDown(6, "the relay refused: expired")) == [CloseLink(6)]
+    assert table.after(0.6) == [dial(A)]
+
+
+def test_a_relay_that_leaves_is_left_only_once_another_link_to_it_is_up() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    assert table.fact(LinkLeaving(5, 10.0)) == [dial(A)]
+    assert table.ways()[0] == ("relay", 5, PLACE)
+    assert table.up(6, "a") == [CloseLink(5)]
+    assert table.ways() == [("relay", 6, PLACE), DIRECT]
+
+
+def test_links_are_replaced_when_the_way_out_is_another_one() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    eth0 = Link("eth0", 2, True, 1500, ("192.0.2.1",), (4,))
+    table.tell(LinksChanged((eth0,)))
+    moved = msgspec.structs.replace(eth0, addresses=("192.0.2.9",))
+    assert table.tell(LinksChanged((moved,))) == [dial(A)]
+    assert table.links() == [(5, "a")]
+
+
+def test_links_die_with_their_plane_and_are_dialled_while_the_next_one_starts() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    assert table.tell(PlaneLost("it exited")) == [CloseLink(5), dial(A)]
+    table.tell(LinkDialled("a", 6, "a.example"))
+    assert table.tell(PlaneStarted(8)) == []
+    assert table.links() == [(6, "a")]
+
+
+def test_a_new_brain_takes_over_the_links_that_the_plane_has() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    state = table.node.desired()
+    assert state is not None
+    heir = Node()
+    actions = heir.handle(Attached(table.config, 7, state, 51820), 200.0)
+    assert [a for a in actions if isinstance(a, DialRelay | CloseLink)] == []
+    assert heir.relays.wishes() == state.links
+
+
+def test_a_link_that_the_plane_has_lost_unheard_is_dialled_again() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    down = LinkCounters(5, "down", 1.0, None, 0, 0, 0)
+    assert table.tell(PlaneAnswered({}, {}, None, links=(down,))) == [CloseLink(5), dial(A)]
+
+
+def test_home_is_the_relay_that_answers_fastest_by_a_margin() -> None:
+    table = Table(A, B)
+    table.up(5, "a")
+    table.up(6, "b")
+
+    def home(first: float, second: float) -> str | None:
+        rtts = ((5, first), (6, second))
+        counters = tuple(LinkCounters(number, "up", 1.0, rtt, 0, 0, 0) for number, rtt in rtts)
+        table.tell(PlaneAnswered({}, {}, None, links=counters))
+        return table.node.relays.home
+
+    assert home(20.0, 60.0) == "a"
+    assert home(60.0, 40.0) == "a"
+    assert home(60.0, 20.0) == "b"
+
+
+def test_a_relay_that_the_configuration_drops_is_closed() -> None:
+    table = Table(A, B)
+    table.up(5, "a")
+    without = msgspec.structs.replace(table.config, relays=(B,))
+    assert table.tell(Configured(without)) == [CloseLink(5)]
+    assert table.links() == []
+
+
+def test_status_names_links_and_words_name_relays() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    table.tell(PlaneAnswered({}, {}, None, links=(LinkCounters(5, "up", 3.0, 12.5, 0, 0, 0),)))
+    status = tunnel_status(table.node, table.now, brain_pid=1, public_key=None, notes=())
+    link = status.links[0]
+    assert (link.kind, link.address, link.state, link.rtt_ms) == ("relay", A.addresses[0], "up", 12.5)
+    assert table.node.underlay.sockets.words((5, PLACE)) == "relay a"
+
+
+def test_places_and_endpoints_are_told_apart() -> None:
+    assert is_place(PLACE)
+    assert not is_place("[100:1::5]:51820")
+    assert not is_place("192.0.2.1:1")

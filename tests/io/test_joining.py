@@ -1,0 +1,117 @@
+"""Joining and leaving a network, against a server over TLS on loopback."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.core.netmaps import NETWORK, TRUST
+from tests.io.control_server import ControlServer
+
+from shore.io import identity as kept
+from shore.io.joining import NotJoined, join, leave
+from shore.wire import control
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SHORE_STATE_DIR", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def silent(_said: str) -> None:
+    return None
+
+
+async def test_a_token_makes_a_member_and_everything_is_on_disk(tmp_path: Path, state: Path) -> None:
+    async with ControlServer(tmp_path) as server:
+        joined = await join(server.token, "laptop", "shore0", 5, silent)
+    assert joined == kept.read()
+    assert joined.held is not None
+    assert (joined.network.network, joined.network.root) == (NETWORK, TRUST.root)
+    enrol = next(said for said in server.heard if isinstance(said, control.Enrol))
+    assert enrol.name == "laptop"
+    assert {file.name for file in (state / "node").iterdir()} == {
+        "machine.key",
+        "node.key",
+        "network.json",
+        "netmap",
+    }
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in (state / "node").iterdir())
+
+
+async def test_a_node_knows_itself_by_the_name_that_it_was_given(tmp_path: Path) -> None:
+    async with ControlServer(tmp_path) as server:
+        server.given_name = "laptop-2"
+        joined = await join(server.token, "laptop", "shore0", 5, silent)
+    assert joined.network.name == "laptop-2"
+    assert joined == kept.read()
+
+
+async def test_a_refused_token_leaves_nothing(tmp_path: Path, state: Path) -> None:
+    async with ControlServer(tmp_path) as server:
+        server.refusal = control.Refused("token", "this token was spent")
+        with pytest.raises(NotJoined, match="this token was spent"):
+            await join(server.token, "laptop", "shore0", 5, silent)
+    assert not (state / "node").exists()
+
+
+async def test_a_server_of_another_root_key_leaves_nothing(tmp_path: Path, state: Path) -> None:
+    async with ControlServer(tmp_path) as server:
+        token = msgspec.structs.replace(server.token, root=bytes(32))
+        with pytest.raises(NotJoined, match="root key is not ours"):
+            await join(token, "laptop", "shore0", 1, silent)
+    assert server.heard == []
+    assert not (state / "node").exists()
+
+
+async def test_no_server_is_one_sentence_with_the_next_step(tmp_path: Path, state: Path) -> None:
+    async with ControlServer(tmp_path) as server:
+        pass
+    with pytest.raises(
+        NotJoined, match=r"no server of this network at 127\.0\.0\.1:\d+ within 1 s .*port is open"
+    ):
+        await join(server.token, "laptop", "shore0", 1, silent)
+    assert not (state / "node").exists()
+
+
+async def test_who_waits_for_approval_keeps_its_keys(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with ControlServer(tmp_path, standing="pending") as server:
+        with pytest.raises(NotJoined, match="nobody approved"):
+            await join(server.token, "laptop", "shore0", 1, said.append)
+        assert said == ["waiting for `shore nodes approve` on the server"]
+        before = kept.read()
+        assert before is not None
+        for machine in server.machines.values():
+            machine.standing = "member"
+        joined = await join(server.token, "laptop", "shore0", 5, silent)
+    assert joined.machine_seed == before.machine_seed
+
+
+async def test_a_member_joins_no_second_network(tmp_path: Path) -> None:
+    async with ControlServer(tmp_path) as server:
+        before = await join(server.token, "laptop", "shore0", 5, silent)
+        with pytest.raises(NotJoined, match="in a network already"):
+            await join(server.token, "laptop", "shore0", 5, silent)
+    assert kept.read() == before
+
+
+async def test_a_member_leaves(tmp_path: Path) -> None:
+    async with ControlServer(tmp_path) as server:
+        joined = await join(server.token, "laptop", "shore0", 5, silent)
+        assert await leave(joined, 5)
+        assert isinstance(server.heard[-1], control.Leave)
+    assert not await leave(joined, 1)
+
+
+def test_a_damaged_identity_is_named(state: Path) -> None:
+    kept.draw(kept.Network("shore0", "n", bytes(32), ("h:1",)))
+    (state / "node" / "node.key").write_bytes(b"short")
+    with pytest.raises(kept.Damaged, match=r"node\.key is damaged"):
+        kept.read()
+
+
+def test_a_netmap_that_cannot_be_read_is_asked_for_again(state: Path) -> None:
+    drawn = kept.draw(kept.Network("shore0", "n", bytes(32), ("h:1",)))
+    (state / "node" / "netmap").write_bytes(b"\xc1")
+    assert kept.read() == drawn
