@@ -24,6 +24,7 @@ from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
 from shore.io.dial import NotDialled, dial
+from shore.io.feed import Feed
 from shore.io.history import History
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
@@ -75,9 +76,7 @@ class Brain:
         self._confirm_by: float | None = None
         # What is linked for this tunnel, as those know who hold the links.
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
-        self._inbox: list[events.Event] = []
-        self._draining = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._feed = Feed(self.node, self._perform, events.Woke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()
         self._plane_starts = asyncio.Lock()
@@ -87,29 +86,9 @@ class Brain:
         for work in (self._pushes.run(), self._plans.run()):
             spawn(work)
 
-    # Feed, drain, re-arm.
-
     def tell(self, event: events.Event) -> None:
         """Take an event; carry out what follows from it before the next one."""
-        self._inbox.append(event)
-        if self._draining:
-            return
-        self._draining = True
-        try:
-            while self._inbox:
-                for action in self.node.handle(self._inbox.pop(0), self._loop.time()):
-                    self._perform(action)
-        finally:
-            self._draining = False
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        deadline = self.node.deadline()
-        self._alarm = (
-            None if deadline is None else self._loop.call_at(deadline, lambda: self.tell(events.Woke()))
-        )
+        self._feed.tell(event)
 
     def _perform(self, action: do.Action) -> None:  # noqa: C901, PLR0912 (one case per action)
         match action:
