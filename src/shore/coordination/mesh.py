@@ -22,6 +22,7 @@ from shore.coordination.repository import Repository
 from shore.coordination.schema import networks, nodes, policies, relays
 from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, Signed
 from shore.wire import control, signing
+from shore.wire.server import RelayShown, ServerStatus
 
 COALESCE_S = 0.1
 BLOCK = 1 << 20
@@ -66,6 +67,7 @@ class Mesh:
         self._relays: tuple[Relay, ...] = ()
         self._epoch = 0
         self._reserved = 0
+        self._started_at = 0.0
         self._stirred = asyncio.Event()
 
     async def load(self, now: float) -> None:
@@ -75,7 +77,7 @@ class Mesh:
             text = await connection.scalar(select(policies.c.text).order_by(policies.c.id.desc()).limit(1))
             members = (await connection.execute(select(nodes).where(nodes.c.role == "node"))).all()
             offered = (await connection.execute(select(relays))).all()
-        self._epoch, self._reserved = network.epoch, network.version
+        self._epoch, self._reserved, self._started_at = network.epoch, network.version, now
         shared = (
             Names(f"{network.name}.internal", network.range_v6),
             Server(self.founded.addresses, self.founded.statements),
@@ -152,6 +154,19 @@ class Mesh:
         self._stirred.set()
         if number in self._links:
             self._links[number].end()
+
+    def status(self) -> ServerStatus:
+        """How the network is, for people."""
+        return ServerStatus(
+            network=self.founded.name,
+            addresses=self.founded.addresses,
+            epoch=self._epoch,
+            version=self.netmaps.version,
+            nodes=len(self.netmaps.members),
+            online=len(self._links),
+            relays=tuple(RelayShown(r.id, r.addresses, r.udp_addresses, False) for r in self._relays),
+            started_at=self._started_at,
+        )
 
     def pass_on(self, number: int, signal: control.Signal) -> None:
         """One word, to a peer that holds the sender and has a link; else nothing."""

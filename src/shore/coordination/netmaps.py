@@ -72,6 +72,11 @@ class Netmaps:
         self._kept: dict[int, OrderedDict[int, Built]] = {}
         self._marked: set[int] = set()
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All of them, as policy asks."""
+        return self._members
+
     def node(self, number: int) -> Node | None:
         """The node of this number."""
         return self._nodes.get(number)
