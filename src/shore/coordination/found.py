@@ -39,6 +39,7 @@ from shore.model.netmap import Role, Signed, Statement
 from shore.wire import signing
 
 STATEMENT_S = 3650 * 86400.0
+NODE_KEY_LIFETIME_S = 180 * 86400.0
 FIRST_RELAY = "relay-1"
 
 
@@ -148,6 +149,7 @@ def _new_database(path: Path, founded: Founded, machine_key: bytes, now: float) 
         "range_v6": founded.range_v6,
         "root": founded.root,
         "approval": False,
+        "node_key_lifetime_s": NODE_KEY_LIFETIME_S,
         "epoch": 1,
         "version": 0,
     }

@@ -67,6 +67,7 @@ class Netmaps:
         self._names, self._server = shared
         self._relays: tuple[Relay, ...] = ()
         self._nodes: dict[int, Node] = {}
+        self._by_key: dict[bytes, int] = {}
         self._members: tuple[Member, ...] = ()
         self._edges: dict[int, set[int]] = {}
         self._kept: dict[int, OrderedDict[int, Built]] = {}
@@ -83,11 +84,22 @@ class Netmaps:
 
     def by_key(self, node_key: bytes) -> int | None:
         """The number of the node that has this node key."""
-        return next((n for n, node in self._nodes.items() if node.node_key == node_key), None)
+        return self._by_key.get(node_key)
 
     def hold_each_other(self, one: int, other: int) -> bool:
         """Whether either is in the other's netmap; edges go both ways."""
         return other in self._edges.get(one, ())
+
+    def expired(self, now: float) -> tuple[Node, ...]:
+        """Those whose key has run out and who are here yet."""
+        nodes = self._nodes.values()
+        return tuple(node for node in nodes if node.expires_at is not None and node.expires_at <= now)
+
+    def put_all(self, nodes: Iterable[Node]) -> None:
+        """Begin with these, whom nobody was told of yet."""
+        self._nodes = {node.member.id: node for node in nodes}
+        self._by_key = {node.node_key: number for number, node in self._nodes.items()}
+        self._redraw(set(self._nodes))
 
     def put(self, node: Node) -> None:
         """A node came, or something of it changed."""
@@ -96,6 +108,9 @@ class Netmaps:
         if before == node:
             return
         self._nodes[number] = node
+        if before is not None:
+            self._by_key.pop(before.node_key, None)
+        self._by_key[node.node_key] = number
         if before is None or before.member != node.member:
             self._redraw({number})
         else:
@@ -103,7 +118,9 @@ class Netmaps:
 
     def remove(self, number: int) -> None:
         """A node left, was revoked, or its key ran out."""
-        if self._nodes.pop(number, None) is not None:
+        node = self._nodes.pop(number, None)
+        if node is not None:
+            self._by_key.pop(node.node_key, None)
             self._kept.pop(number, None)
             self._redraw({number})
             self._marked.discard(number)
@@ -162,7 +179,7 @@ class Netmaps:
                 self._marked.add(number)
 
     def _shared(self) -> dict[str, bytes]:
-        records: dict[str, Record] = {f"relay:{relay.pin.hex()}": relay for relay in self._relays}
+        records: dict[str, Record] = {f"relay:{relay.id}": relay for relay in self._relays}
         records |= {"server": self._server, "names": self._names}
         return {key: _encoder.encode(record) for key, record in records.items()}
 
