@@ -10,6 +10,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection, unix_connect
 
+from shore.coordination.repository import Invitation, Repository
 from shore.wire import control, signing
 from shore.wire.token import secret_hash
 
@@ -42,13 +43,17 @@ class Node:
 
     async def hello(self, role: control.Membership = "node") -> str:
         """Who we are; our standing."""
+        await self.greet(role)
+        return (await self.hear(control.StandingIs)).standing
+
+    async def greet(self, role: control.Membership = "node") -> None:
+        """Who we are."""
         challenge = await self.hear(control.Challenge)
         self.nonce = challenge.nonce
         (pin,) = signing.named_keys(challenge.statements, challenge.root, None, "server", 2e9)
         content = control.hello_content(self.nonce, pin, role, control.VERSION)
         signature = signing.sign(self.key, signing.HELLO, content)
         await self.say(control.Hello(signing.public_of(self.key), signature, role))
-        return (await self.hear(control.StandingIs)).standing
 
     async def enrol(self, secret: bytes, name: str) -> str:
         """Spend a token; our standing."""
@@ -66,6 +71,22 @@ class Node:
     async def leave(self) -> None:
         """Be no member any more."""
         await self.say(control.Leave(signing.sign(self.key, signing.LEAVE, self.nonce)))
+
+
+async def invited(state: Path) -> bytes:
+    """The secret of a new token, from the database."""
+    repository = Repository(f"sqlite+aiosqlite:///{state}/server/server.db")
+    made = await repository.invite(Invitation(lifetime_s=None), "root", 0.0)
+    await repository.close()
+    return made
+
+
+async def join(node: Node, state: Path, name: str) -> control.NetmapIs:
+    """Become a member; the first netmap."""
+    assert await node.hello() == "unknown"
+    assert await node.enrol(await invited(state), name) == "member"
+    await node.present()
+    return await node.hear(control.NetmapIs)
 
 
 @asynccontextmanager
