@@ -3,7 +3,8 @@
 STATE/server/root.key      the root key's seed; may be taken offline once the statements are made
 STATE/server/netmap.key    the seed of the key that signs heads and admissions
 STATE/server/server.db     the database (`schema`)
-STATE/server/policy.hujson the policy to begin with: members reach each other
+STATE/server/policy.hujson the policy to begin with (members reach each other), for people to
+                           start from: what is in force is in the database alone
 STATE/server/network.json  what the server knows of itself (`Founded`)
 STATE/relay/tls.key, tls.crt, machine.key, relay.json   the relay's, which owns the TLS port for both
 

@@ -26,7 +26,7 @@ from shore.coordination.outbox import Outbox
 from shore.coordination.policy import Policy, compile
 from shore.coordination.repository import Repository
 from shore.coordination.roll import standing
-from shore.coordination.schema import networks, policies, relays
+from shore.coordination.schema import networks, relays
 from shore.coordination.whereabouts import MOST_ADDRESSES, is_address, sound
 from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, Signed, Standing
 from shore.wire import control, signing
@@ -62,14 +62,13 @@ class Mesh:
         """Read what is written down."""
         async with self.repository.engine.connect() as connection:
             network = (await connection.execute(select(networks))).one()
-            text = await connection.scalar(select(policies.c.text).order_by(policies.c.id.desc()).limit(1))
             offered = (await connection.execute(select(relays))).all()
         self._epoch, self._reserved, self._started_at = network.epoch, network.version, now
         shared = (
             Names(f"{network.name}.internal", network.range_v6),
             Server(self.founded.addresses, self.founded.statements),
         )
-        self.netmaps = Netmaps(compile(text or "{}"), shared, network.version)
+        self.netmaps = Netmaps(compile(await self.repository.policy()), shared, network.version)
         await self._reserve()
         members = [row for row in await self.repository.roll.nodes() if standing(row, now) == "member"]
         self.netmaps.put_all(node_of(row) for row in members if row.role == "node")

@@ -59,11 +59,11 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Netmaps:
-    """The netmaps of all nodes. `version` is the highest that was ever given out in this epoch."""
+    """The netmaps of all nodes under one policy. `version` is the highest that was given out in this epoch."""
 
     def __init__(self, policy: Policy, shared: tuple[Names, Server], version: int) -> None:
         self.version = version
-        self._policy = policy
+        self.policy = policy
         self._names, self._server = shared
         self._relays: tuple[Relay, ...] = ()
         self._nodes: dict[int, Node] = {}
@@ -127,7 +127,7 @@ class Netmaps:
 
     def govern(self, policy: Policy) -> None:
         """Another policy is in force."""
-        self._policy = policy
+        self.policy = policy
         self._redraw(set(self._nodes))
 
     def offer(self, relays: Iterable[Relay]) -> None:
@@ -173,7 +173,7 @@ class Netmaps:
         """Edges anew, and whoever has, had or is what moved is concerned; rules hang on all members."""
         self._members = tuple(node.member for _, node in sorted(self._nodes.items()))
         before = self._edges
-        self._edges = {m.id: self._policy.peers_of(m, self._members) for m in self._members}
+        self._edges = {m.id: self.policy.peers_of(m, self._members) for m in self._members}
         for number, peers in self._edges.items():
             if number in moved or peers & moved or before.get(number) != peers:
                 self._marked.add(number)
@@ -185,7 +185,7 @@ class Netmaps:
 
     def _build(self, number: int, shared: Mapping[str, bytes], encoded: Mapping[int, bytes]) -> bool:
         node = self._nodes[number]
-        rules = self._policy.rules_for(node.member, self._members)
+        rules = self.policy.rules_for(node.member, self._members)
         records = {
             **shared,
             "self": _encoder.encode(_self(node)),

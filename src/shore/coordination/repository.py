@@ -17,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from shore.coordination import names
 from shore.coordination.roll import Roll, is_key_known, note, put_out
-from shore.coordination.schema import networks, nodes, tokens
+from shore.coordination.schema import networks, nodes, policies, tokens
 from shore.wire.token import secret_hash, secret_prefix
 
 WAIT_S = 30
@@ -91,6 +91,19 @@ class Repository:
             theirs = select(nodes.c.id).where(nodes.c.token.in_(found), nodes.c.revoked_at.is_(None))
             numbers = (await connection.scalars(theirs)).all()
             return tuple([await put_out(connection, number, now) for number in numbers])
+
+    async def policy(self) -> str:
+        """The file in force."""
+        async with self.engine.connect() as connection:
+            last = select(policies.c.text).order_by(policies.c.id.desc()).limit(1)
+            return (await connection.scalar(last)) or "{}"
+
+    async def save_policy(self, text: str, who: str, now: float) -> None:
+        """Keep what is in force from now, beside what was."""
+        async with self.engine.begin() as connection:
+            row = {"text": text, "saved_at": now, "saved_by": who[:63]}
+            await connection.execute(policies.insert().values(row))
+            await note(connection, now, who, "set the policy", "")
 
     async def enrol(
         self, machine_key: bytes, node_key: bytes, secret: bytes, name: str, now: float
