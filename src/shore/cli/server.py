@@ -1,4 +1,5 @@
-"""`shore invite` and `shore tokens`: who is let in. They ask the coordination server of this machine."""
+"""`shore invite`, `shore tokens` and `shore nodes`: who is let in, and who is there. They ask
+the coordination server of this machine."""
 
 import time
 from typing import TypeVar
@@ -14,6 +15,7 @@ from shore.wire import server
 T = TypeVar("T", bound=msgspec.Struct)
 NEVER = "never"
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/server.md).")
+NAME = click.argument("name")
 EXPIRES = click.option("--expires", default="1h", show_default=True, metavar="TIME|never")
 
 
@@ -69,6 +71,59 @@ def revoke(prefix: str, with_nodes: bool) -> None:
     click.echo(f"{prefix} is revoked")
     for name in out.nodes:
         click.echo(f"{name} is out")
+
+
+@click.group()
+def nodes() -> None:
+    """See who is in the network, and say who may be."""
+
+
+@nodes.command(name="list")
+@JSON
+def list_nodes(as_json: bool) -> None:
+    """List the nodes, those that are out included."""
+    found = obtain("GET", "/nodes", server.Nodes)
+    if as_json:
+        show_json(found)
+        return
+    for node in found.nodes:
+        there = "online" if node.online else "offline"
+        words = [node.name, node.standing, there, *node.addresses, node.user]
+        words += [f"tag:{tag}" for tag in node.tags] + ["ephemeral"] * node.ephemeral
+        click.echo("  ".join([*words, "relay"] if node.role == "relay" else words))
+
+
+@nodes.command()
+@NAME
+def approve(name: str) -> None:
+    """Let in a node that waits for it."""
+    obtain("POST", f"/nodes/{path_word(name)}/approve", server.NodeShown)
+    click.echo(f"{name} is a member")
+
+
+@nodes.command(name="revoke")
+@NAME
+def revoke_node(name: str) -> None:
+    """Put a node out, for good."""
+    obtain("POST", f"/nodes/{path_word(name)}/revoke", server.NodeShown)
+    click.echo(f"{name} is out")
+
+
+@nodes.command()
+@NAME
+def expire(name: str) -> None:
+    """Have a node draw another key; the one that it has counts no more."""
+    obtain("POST", f"/nodes/{path_word(name)}/expire", server.NodeShown)
+    click.echo(f"the key of {name} counts no more")
+
+
+@nodes.command()
+@NAME
+@click.argument("new")
+def rename(name: str, new: str) -> None:
+    """Call a node NEW."""
+    obtain("POST", f"/nodes/{path_word(name)}/rename", server.NodeShown, server.Rename(new))
+    click.echo(f"{name} is {new} now")
 
 
 def obtain(method: str, route: str, kind: type[T], body: msgspec.Struct | None = None) -> T:

@@ -3,7 +3,8 @@
 STATE/server/root.key      the root key's seed; may be taken offline once the statements are made
 STATE/server/netmap.key    the seed of the key that signs heads and admissions
 STATE/server/server.db     the database (`schema`)
-STATE/server/policy.hujson the policy to begin with: members reach each other
+STATE/server/policy.hujson the policy to begin with (members reach each other), for people to
+                           start from: what is in force is in the database alone
 STATE/server/network.json  what the server knows of itself (`Founded`)
 STATE/relay/tls.key, tls.crt, machine.key, relay.json   the relay's, which owns the TLS port for both
 
@@ -39,6 +40,7 @@ from shore.model.netmap import Role, Signed, Statement
 from shore.wire import signing
 
 STATEMENT_S = 3650 * 86400.0
+NODE_KEY_LIFETIME_S = 180 * 86400.0
 FIRST_RELAY = "relay-1"
 
 
@@ -155,6 +157,7 @@ def _new_database(path: Path, founded: Founded, machine_key: bytes, now: float) 
         "range_v6": founded.range_v6,
         "root": founded.root,
         "approval": False,
+        "node_key_lifetime_s": NODE_KEY_LIFETIME_S,
         "epoch": 1,
         "version": 0,
     }

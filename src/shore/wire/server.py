@@ -4,6 +4,11 @@
     GET    /api/v1/tokens                 -> Tokens
     POST   /api/v1/tokens    Invite       -> Invited: the token is shown once
     DELETE /api/v1/tokens/PREFIX          -> Out; ?with_nodes=true revokes what came with it as well
+    GET    /api/v1/nodes                  -> Nodes
+    POST   /api/v1/nodes/NAME/approve     -> NodeShown
+    POST   /api/v1/nodes/NAME/revoke      -> NodeShown: it is out for good
+    POST   /api/v1/nodes/NAME/expire      -> NodeShown: it has to draw another key
+    POST   /api/v1/nodes/NAME/rename  Rename -> NodeShown
 
 Times are seconds of the Unix epoch. What cannot be done is an answer of 4xx with a `Refusal`
 (`shore.wire.policy`).
@@ -12,6 +17,8 @@ Times are seconds of the Unix epoch. What cannot be done is an answer of 4xx wit
 from typing import Annotated, Literal
 
 import msgspec
+
+from shore.model.netmap import Standing
 
 ROUTE = "/api/v1"
 END = r"(?![\s\S])"
@@ -64,6 +71,35 @@ class Out(msgspec.Struct, frozen=True):
     """Names of the nodes that are out now."""
 
     nodes: tuple[str, ...] = ()
+
+
+class NodeShown(msgspec.Struct, frozen=True):
+    """A node as lists show it; `token` is the prefix of what it came with. A relay has no addresses here."""
+
+    name: str
+    role: Literal["node", "relay"]
+    standing: Standing
+    online: bool
+    addresses: tuple[str, ...]
+    user: str
+    tags: tuple[str, ...]
+    node_key: bytes | None
+    token: str | None
+    ephemeral: bool
+    enrolled_at: float
+    expires_at: float | None
+
+
+class Nodes(msgspec.Struct, frozen=True):
+    """All nodes, in the order in which they came."""
+
+    nodes: tuple[NodeShown, ...]
+
+
+class Rename(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a node is to be called."""
+
+    name: Annotated[str, msgspec.Meta(max_length=63)]
 
 
 class RelayShown(msgspec.Struct, frozen=True):

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from shore import __version__
 from shore.coordination.mesh import Mesh
-from shore.coordination.rest import status, tokens
+from shore.coordination.rest import nodes, policies, status, tokens
 from shore.coordination.rest.door import body_of, who_asks
 from shore.coordination.rest.route import Asked, Route, Wrong
 from shore.wire.policy import Complaint, Refusal
 from shore.wire.server import ROUTE
 
-ROUTES: tuple[Route, ...] = (*status.ROUTES, *tokens.ROUTES)
+ROUTES: tuple[Route, ...] = (*status.ROUTES, *tokens.ROUTES, *nodes.ROUTES, *policies.ROUTES)
 SCHEMAS = "#/components/schemas/{name}"
 
 

@@ -34,13 +34,12 @@ async def revoke_token(asked: Asked) -> Out:
     """Let nobody in by this token any more, and with `with_nodes` put out who came by it."""
     prefix, with_nodes = asked.path["prefix"], asked.query.get("with_nodes", "").lower() in ("true", "1")
     try:
-        numbers = await asked.mesh.repository.revoke_token(prefix, with_nodes, asked.who, asked.now)
+        rows = await asked.mesh.repository.revoke_token(prefix, with_nodes, asked.who, asked.now)
     except KeyError:
         raise wrong(404, f"no token begins with {msgspec.json.encode(prefix).decode()}") from None
-    for number in numbers:
-        asked.mesh.out(number)
-    names = {row.id: row.name for row in await asked.mesh.repository.nodes()}
-    return Out(tuple(names[number] for number in numbers))
+    for row in rows:
+        asked.mesh.out(row, asked.now)
+    return Out(tuple(row.name for row in rows))
 
 
 def _shown(row: Row[Any], now: float) -> TokenShown:
