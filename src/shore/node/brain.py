@@ -23,11 +23,9 @@ from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
-from shore.io.dial import NotDialled, dial
 from shore.io.history import History
 from shore.io.hooks import run_hooks
 from shore.io.process import identify, kill
-from shore.io.resolver import NotResolved, resolve, resolve_marked
 from shore.io.runtime import Phase, Running, Runtime
 from shore.io.sockets import local_of
 from shore.io.systemd import in_scope
@@ -38,6 +36,7 @@ from shore.model.status import LinkStatus, TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
 from shore.node.openings import Openings
+from shore.node.outside import Outside
 from shore.node.stamping import Stamping
 
 STOP_WITHIN = 1.0
@@ -69,6 +68,7 @@ class Brain:
         self._journal = Journal(runtime.log, History(runtime.name))
         self.stamping = Stamping(self.tell, self.announce)
         self._openings = Openings()
+        self._outside = Outside(lambda: self.node.plan, self._openings)
         self._given: set[str] = set()
         self._serial = 0
         self._port = 0
@@ -132,7 +132,7 @@ class Brain:
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
             case do.DialRelay():
-                self._spawn(self._dial(action))
+                self._spawn(self._later(self._outside.dial(action)))
             case do.CloseLink():
                 self._openings.close_link(action.id)
                 self._given.discard(f"link:{action.id}")
@@ -144,7 +144,7 @@ class Brain:
                 if self.plane is not None:
                     self.plane.kill()
             case do.Resolve():
-                self._spawn(self._resolve(action.host))
+                self._spawn(self._later(self._outside.resolve(action.host)))
             case do.KeepStamp():
                 self.stamping.keep(action.stamp)
             case do.KeepLifetime():
@@ -427,24 +427,5 @@ class Brain:
             self.announce("host not configured", str(error))
             self._failed(str(error))
 
-    async def _dial(self, action: do.DialRelay) -> None:
-        try:
-            opened, name = await dial(action.addresses, action.mark, self._addresses)
-        except NotDialled as error:
-            self.tell(events.LinkDialFailed(action.relay, str(error)))
-        else:
-            self.tell(events.LinkDialled(action.relay, self._openings.add_link(opened), name))
-
-    async def _resolve(self, name: str) -> None:
-        try:
-            addresses = await self._addresses(name)
-        except NotResolved as error:
-            self.tell(events.NameFailed(name, str(error)))
-        else:
-            self.tell(events.NameResolved(name, addresses))
-
-    async def _addresses(self, name: str) -> tuple[str, ...]:
-        full = None if self.node.plan is None else self.node.plan.full_tunnel
-        if full is None:
-            return await resolve(name)
-        return await resolve_marked(name, host.servers_before(), full.fwmark)
+    async def _later(self, coming: Coroutine[Any, Any, events.Event]) -> None:
+        self.tell(await coming)
