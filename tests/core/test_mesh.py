@@ -84,3 +84,7 @@ def test_names_are_those_of_everybody_with_a_lease() -> None:
         "laptop.shore.internal": ("100.64.0.2",),
     }
     assert list(mesh.names(read(peer()), LEASE)) == ["hub.shore.internal"]
+
+
+def test_a_mesh_asks_gateways_for_a_port() -> None:
+    assert config().port_mapping

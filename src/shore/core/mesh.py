@@ -47,6 +47,7 @@ def tunnel_config(
         addresses=tuple(_host(address) for address in netmap.self.addresses),
         peers=peers,
         relays=relays,
+        port_mapping=True,
         filter=netmap.filter.rules,
         mesh=netmap.names.suffix,
     )

@@ -139,6 +139,8 @@ class Node:
             case on.UplinkSocketFailed():
                 self.underlay.sockets.failed(event.way)
                 self._announce(f"no socket on {event.way[0]}", event.reason)
+            case on.PortsMapped():
+                self._ports_mapped(event)
             case on.SocketsFailed():
                 self.underlay.opening = False
                 self._announce("sockets not opened", event.reason)
@@ -241,6 +243,13 @@ class Node:
             self._do(CloseSocket(event.socket.id))
         else:
             peer.extra = event.socket
+
+    def _ports_mapped(self, event: on.PortsMapped) -> None:
+        before, self.underlay.granted = self.underlay.granted, event.endpoints
+        for granted in sorted(set(event.endpoints) - set(before)):
+            self._announce(f"port mapped at {granted}", f"a gateway sends it to port {self.listen_port}")
+        for gone in sorted(set(before) - set(event.endpoints)):
+            self._announce(f"port no longer mapped at {gone}", "the gateway or our wish is gone")
 
     def _open_sockets(self, port: int, why: str, now: float) -> None:
         opening = self.underlay.open(port, why)

@@ -7,7 +7,7 @@ bound ones are too: whatever was wrong with a socket may be wrong with all of th
 
 from collections.abc import Callable, Iterable
 
-from shore.core.actions import Action, CloseSocket, OpenSockets, OpenUplinkSocket
+from shore.core.actions import Action, CloseSocket, MapPort, OpenSockets, OpenUplinkSocket
 from shore.core.candidates import Place, endpoint, family_of, own_candidates
 from shore.core.events import SocketsOpened
 from shore.core.sockets import Sockets, metered
@@ -28,7 +28,10 @@ class Underlay:
         self.mark = 0
         self.links: tuple[Link, ...] | None = None
         self.opening = False
+        # Where gateways show the listen port outside.
+        self.granted: tuple[str, ...] = ()
         self._mapped: dict[StunQuery, str] = {}
+        self._asked = MapPort(0, 0)
 
     def open(self, port: int, why: str) -> list[Action]:
         """Open the unbound sockets, anew if they are there."""
@@ -51,11 +54,14 @@ class Underlay:
         return [CloseSocket(socket.id) for socket in gone if socket.id not in held], heirs
 
     def follow(self, config: TunnelConfig) -> list[Action]:
-        """Bring the bound sockets in line with the links."""
+        """Bring the bound sockets in line with the links, and the gateways with the port."""
         if self.links is None or not self.port or self.opening:
             return []
         missing, closed = self.sockets.follow(config, self.links)
+        wish = MapPort(self.port, self.mark) if config.port_mapping else MapPort(0, 0)
+        known, self._asked = self._asked, wish
         return [
+            *([] if wish == known else [wish]),
             *(CloseSocket(socket.id) for socket in closed),
             *(OpenUplinkSocket(way, self.port, self.mark) for way in missing),
         ]
@@ -66,7 +72,7 @@ class Underlay:
         self.sockets.links_changed()
         moved = previous is not None and routes(previous) != routes(links)
         if moved:
-            self._mapped = {}
+            self._mapped, self._asked = {}, MapPort(0, 0)
         return moved
 
     def leads_on(self) -> bool:
@@ -99,7 +105,7 @@ class Underlay:
     ) -> tuple[Candidate, ...]:
         """Where Shore peers may find us."""
         mapped = [self._mapped[query] for query in queries if query in self._mapped]
-        return own_candidates(self.links or (), self.port, counters, mapped)
+        return own_candidates(self.links or (), self.port, counters, mapped, self.granted)
 
     def uplink_of(self, path: PathCounters) -> str | None:
         """The interface that a path leaves by: its socket's, else that of the address seen by the peer."""

@@ -25,6 +25,7 @@ from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
 from shore.io.history import History
 from shore.io.hooks import run_hooks
+from shore.io.portmap import PortMapping
 from shore.io.process import identify, kill
 from shore.io.runtime import Phase, Running, Runtime
 from shore.io.sockets import local_of
@@ -84,7 +85,8 @@ class Brain:
         self._phase: Phase = "up"
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
-        for work in (self._pushes.run(), self._plans.run()):
+        self._mapping = PortMapping(lambda endpoints: self.tell(events.PortsMapped(endpoints)))
+        for work in (self._pushes.run(), self._plans.run(), self._mapping.run()):
             spawn(work)
 
     # Feed, drain, re-arm.
@@ -131,6 +133,11 @@ class Brain:
             case do.CloseSocket():
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
+            case do.MapPort():
+                config = self.node.config
+                self._mapping.follow(
+                    action.port, action.mark, (config and config.private_key) or os.urandom(32)
+                )
             case do.DialRelay():
                 self._spawn(self._later(self._outside.dial(action)))
             case do.CloseLink():
@@ -224,6 +231,7 @@ class Brain:
         if not self.ended.done():
             self.announce("brain ends, the tunnel stays", why)
             self.tunnel_stays = True
+            self._mapping.leave()
             self.ended.set_result(why)
 
     def confirm(self) -> None:
@@ -246,6 +254,7 @@ class Brain:
     async def tear_down(self) -> None:
         """Leave nothing behind. Raises HookFailed after everything else is done."""
         config = self.node.config
+        await self._mapping.end()
         await self._stop_plane()
         self._openings.close_all()
         if self.tun >= 0:
