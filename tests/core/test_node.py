@@ -53,6 +53,7 @@ from shore.model.facts import (
     Fact,
     LaneCounters,
     Losing,
+    Mapped,
     PathCounters,
     PeerCounters,
     Roamed,
@@ -420,3 +421,11 @@ def test_a_port_that_is_mapped_is_announced_and_told_until_it_is_gone() -> None:
         "port mapped at 203.0.113.7:51820",
         "port no longer mapped at 203.0.113.7:51820",
     ]
+
+
+def test_the_server_hears_of_every_place_that_peers_are_told() -> None:
+    table = running(stun=(Endpoint("198.51.100.9", 3478),))
+    table.fact(Acquainted(PEER, False))
+    table.fact(Mapped(1, "198.51.100.9:3478", "203.0.113.7:40000"))
+    assert table.node.candidates() == (Candidate("203.0.113.7:40000", "server_reflexive"),)
+    assert table.peer().candidates == table.node.candidates()

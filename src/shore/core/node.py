@@ -41,7 +41,7 @@ from shore.core.relays import Relays, is_place
 from shore.core.stamps import Stamps
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
-from shore.model.desired import DesiredState
+from shore.model.desired import Candidate, DesiredState
 from shore.model.facts import (
     Acquainted,
     Candidates,
@@ -118,6 +118,10 @@ class Node:
         if self.config is None or not self.underlay.sockets.unbound:
             return None
         return self._derivation.desired(self.config, self.counters)
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Where this node may be found, as every Shore peer is told."""
+        return self._derivation.own
 
     def forget_derived(self) -> None:
         """Derive everything anew next time, from what is known; it is the same."""
