@@ -318,7 +318,7 @@ class Node:
             case Candidates() if peer is not None:
                 peer.told = fact.candidates
             case Mapped():
-                self.underlay.seen(fact)
+                self.underlay.sightings.saw(fact, now)
             case Measured() if peer is not None:
                 before = peer.standing()
                 self._actions += self.mtus.measured(fact, now)
@@ -417,6 +417,7 @@ class Node:
         if self.underlay.sockets.unbound and self.plane.due(now):
             self._do(StartPlane())
         desired = self.desired()
+        self.underlay.sightings.asked(desired.stun if desired is not None else (), now)
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
             self._pushed = desired
             self._do(Push(desired, self._seen))

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from shore.core.actions import Action, CloseSocket, MapPort, OpenSockets, OpenUplinkSocket
 from shore.core.candidates import Place, endpoint, family_of, own_candidates
 from shore.core.events import SocketsOpened
+from shore.core.sightings import Sightings
 from shore.core.sockets import Sockets, metered
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, StunQuery
-from shore.model.facts import Mapped, PathCounters, PeerCounters
+from shore.model.facts import PathCounters, PeerCounters
 from shore.model.links import Link
 
 MOST_QUERIES = 16
@@ -30,7 +31,7 @@ class Underlay:
         self.opening = False
         # Where gateways show the listen port outside.
         self.granted: tuple[str, ...] = ()
-        self._mapped: dict[StunQuery, str] = {}
+        self.sightings = Sightings()
         self._asked = MapPort(0, 0)
 
     def open(self, port: int, why: str) -> list[Action]:
@@ -72,7 +73,8 @@ class Underlay:
         self.sockets.links_changed()
         moved = previous is not None and routes(previous) != routes(links)
         if moved:
-            self._mapped, self._asked = {}, MapPort(0, 0)
+            self.sightings.forget()
+            self._asked = MapPort(0, 0)
         return moved
 
     def leads_on(self) -> bool:
@@ -96,15 +98,11 @@ class Underlay:
                 found += [StunQuery(socket.id, remote) for socket in self.sockets.of_family(family)]
         return tuple(found[:MOST_QUERIES])
 
-    def seen(self, fact: Mapped) -> None:
-        """A STUN server answered."""
-        self._mapped[StunQuery(fact.socket, fact.server)] = fact.mapped
-
     def candidates(
         self, counters: Iterable[PeerCounters], queries: tuple[StunQuery, ...] = ()
     ) -> tuple[Candidate, ...]:
         """Where Shore peers may find us."""
-        mapped = [self._mapped[query] for query in queries if query in self._mapped]
+        mapped = self.sightings.of(queries)
         return own_candidates(self.links or (), self.port, counters, mapped, self.granted)
 
     def uplink_of(self, path: PathCounters) -> str | None:
