@@ -1,7 +1,9 @@
 """A port mapped at a real router, Debian's miniupnpd: by PCP and by UPnP, and given back."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shore.lab.ends import ShoreEnd, sides
 from shore.lab.inside import datagram_socket
 from shore.lab.net import Host, Net, join, until
 
@@ -27,7 +30,7 @@ from shore.io.portmap import PortMapping
 
 async def main():
     mapping = PortMapping(lambda endpoints: print(json.dumps(endpoints), flush=True))
-    mapping.follow({port}, 0)
+    mapping.follow({port}, 0, b"secret")
     task = asyncio.get_running_loop().create_task(mapping.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
@@ -115,6 +118,28 @@ def test_the_outside_reaches_a_mapped_port_until_it_is_given_back(
         for process in (mapper, router):
             process.kill()
             process.wait()
+
+
+def test_a_tunnel_says_where_its_port_is_mapped_and_gives_it_back(net: RouterNet, tmp_path: Path) -> None:
+    """And keeps it over its brain's death: the next brain renews what the last one was granted."""
+    router = start_router(net, tmp_path, "pcp")
+    ours, _ = sides("8.8.4.2:51820")
+    end = ShoreEnd(net.a, ours, extra="#@ PortMapping = on\n")
+    said = f"port mapped at {PUBLIC}:{PORT}"
+    try:
+        end.up()
+        until(lambda: said in end.log(), 5)
+        first = end.brain_pid()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: end.log().count(said) == 2, 10)
+        assert end.brain_pid() != first
+        assert net.router.run("nft", "list", "ruleset").count("dnat") == 1
+        end.shore("down", end.name)
+        until(lambda: "dnat" not in net.router.run("nft", "list", "ruleset"), 3)
+    finally:
+        end.down()
+        router.kill()
+        router.wait()
 
 
 def test_another_machine_that_says_it_is_a_router_is_not_asked(net: RouterNet, tmp_path: Path) -> None:

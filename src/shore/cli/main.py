@@ -20,6 +20,7 @@ from shore.cli import cleanup as clean
 from shore.cli import mesh, peers, programs
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
+from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
 from shore.cli.server import invite, nodes, tokens
@@ -316,6 +317,7 @@ for command in (
     peers.why,
     peers.history,
     peers.amend,
+    netcheck,
     ping,
     policy,
     invite,

@@ -1,11 +1,11 @@
 """Where we may be, and by which ways a Shore peer may be reached.
 
-*Ours* are told to every Shore peer: the addresses of the uplinks with the listen port, and what STUN servers
-and peers say that we look like from there. *Theirs* are the endpoints of the file, what they told us, and
-where they spoke from. Each pair of a socket and an endpoint of its family is a path; there are eight at most,
-and those that have answered come first. A symmetric NAT shows another port to each of our sockets and after
-each of its reboots, so of the ports at one address only the newest few that we learnt are kept: the eight
-are for different ways.
+*Ours* are told to every Shore peer: the addresses of the uplinks with the listen port, the ports that
+gateways granted us, and what STUN servers and peers say that we look like from there. *Theirs* are the
+endpoints of the file, what they told us, and where they spoke from. Each pair of a socket and an endpoint of
+its family is a path; there are eight at most, and those that have answered come first. A symmetric NAT shows
+another port to each of our sockets and after each of its reboots, so of the ports at one address only the
+newest few that we learnt are kept: the eight are for different ways.
 """
 
 import ipaddress
@@ -25,9 +25,13 @@ Place = tuple[int, str]
 
 
 def own_candidates(
-    links: tuple[Link, ...], port: int, counters: Iterable[PeerCounters], mapped: Iterable[str] = ()
+    links: tuple[Link, ...],
+    port: int,
+    counters: Iterable[PeerCounters],
+    mapped: Iterable[str] = (),
+    granted: Iterable[str] = (),
 ) -> tuple[Candidate, ...]:
-    """What to tell peers; host candidates first, then `mapped`, which STUN servers say."""
+    """What to tell peers: hosts, then what gateways `granted`, then `mapped`, which STUN servers say."""
     if not port:
         return ()
     hosts = [
@@ -38,6 +42,9 @@ def own_candidates(
         if _is_offered(address)
     ]
     known = {candidate.endpoint for candidate in hosts}
+    held = [each for each in granted if each not in known and _is_offered(_host(each))]
+    gateways = [Candidate(each, "port_mapped") for each in held]
+    known |= set(held)
     servers = [Candidate(seen, "server_reflexive") for seen in sorted(set(mapped) - known)]
     known |= set(mapped)
     seen = {
@@ -50,7 +57,7 @@ def own_candidates(
         and path.state == "live"
     }
     reflexive = [Candidate(observed, "peer_reflexive") for observed in sorted(seen)]
-    return tuple((hosts + servers + reflexive)[:MOST_CANDIDATES])
+    return tuple((hosts + gateways + servers + reflexive)[:MOST_CANDIDATES])
 
 
 def places(
@@ -113,8 +120,11 @@ def family_of(remote: str) -> Family:
 
 def is_told(candidate: Candidate, own: set[str]) -> bool:
     """Whether a peer's candidate may be probed: nothing local to us, and nothing that is ourselves."""
-    host = candidate.endpoint.rpartition(":")[0].strip("[]")
-    return candidate.endpoint not in own and _is_offered(host)
+    return candidate.endpoint not in own and _is_offered(_host(candidate.endpoint))
+
+
+def _host(remote: str) -> str:
+    return remote.rpartition(":")[0].strip("[]")
 
 
 @lru_cache(1024)

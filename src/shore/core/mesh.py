@@ -2,18 +2,22 @@
 
 A netmap says who is there; this machine's owner says what they may be here. A peer owns its addresses, and
 of the prefixes beyond them only those that lie in one that was accepted; never a default route. A peer whose
-lease has run out is left out. What a person set for a peer of this machine alone stays.
+lease has run out is left out. The relays tell us by STUN what we look like from there, as each relay is a
+server of its own: two of them show whether our NAT has one mapping for all. What a person set for a peer of
+this machine alone stays.
 """
 
+import contextlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from shore.core.candidates import is_told
-from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
+from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
 from shore.model.netmap import Netmap, Peer, Signed
+from shore.wire.wgconf import parse_endpoint
 
 MOST_CANDIDATES = 16
 
@@ -47,6 +51,8 @@ def tunnel_config(
         addresses=tuple(_host(address) for address in netmap.self.addresses),
         peers=peers,
         relays=relays,
+        stun=tuple(dict.fromkeys(_servers(netmap))),
+        port_mapping=True,
         filter=netmap.filter.rules,
         mesh=netmap.names.suffix,
     )
@@ -68,6 +74,14 @@ def names(netmap: Netmap, time: float) -> dict[str, tuple[str, ...]]:
     present = [peer for peer in netmap.peers if time < peer.lease_until]
     own = {f"{netmap.self.name}.{netmap.names.suffix}": netmap.self.addresses}
     return own | {f"{peer.name}.{netmap.names.suffix}": peer.addresses for peer in present}
+
+
+def _servers(netmap: Netmap) -> Iterator[Endpoint]:
+    """The relays answer STUN on their UDP addresses; one that is no endpoint is passed over."""
+    for relay in netmap.relays:
+        for address in relay.udp_addresses:
+            with contextlib.suppress(ValueError):
+                yield parse_endpoint(address)
 
 
 def _peer(peer: Peer, before: PeerConfig | None, accepted: tuple[str, ...]) -> PeerConfig:

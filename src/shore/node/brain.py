@@ -23,12 +23,11 @@ from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
-from shore.io.dial import NotDialled, dial
 from shore.io.feed import Feed
 from shore.io.history import History
 from shore.io.hooks import run_hooks
+from shore.io.portmap import PortMapping
 from shore.io.process import identify, kill
-from shore.io.resolver import NotResolved, resolve, resolve_marked
 from shore.io.runtime import Phase, Running, Runtime
 from shore.io.sockets import local_of
 from shore.io.systemd import in_scope
@@ -39,6 +38,7 @@ from shore.model.status import LinkStatus, TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
 from shore.node.openings import Openings
+from shore.node.outside import Outside
 from shore.node.stamping import Stamping
 
 STOP_WITHIN = 1.0
@@ -70,6 +70,7 @@ class Brain:
         self._journal = Journal(runtime.log, History(runtime.name))
         self.stamping = Stamping(self.tell, self.announce)
         self._openings = Openings()
+        self._outside = Outside(lambda: self.node.plan, self._openings)
         self._given: set[str] = set()
         self._serial = 0
         self._port = 0
@@ -83,7 +84,8 @@ class Brain:
         self._phase: Phase = "up"
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
-        for work in (self._pushes.run(), self._plans.run()):
+        self._mapping = PortMapping(lambda endpoints: self.tell(events.PortsMapped(endpoints)))
+        for work in (self._pushes.run(), self._plans.run(), self._mapping.run()):
             spawn(work)
 
     def tell(self, event: events.Event) -> None:
@@ -110,8 +112,13 @@ class Brain:
             case do.CloseSocket():
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
+            case do.MapPort():
+                config = self.node.config
+                self._mapping.follow(
+                    action.port, action.mark, (config and config.private_key) or os.urandom(32)
+                )
             case do.DialRelay():
-                self._spawn(self._dial(action))
+                self._spawn(self._later(self._outside.dial(action)))
             case do.CloseLink():
                 self._openings.close_link(action.id)
                 self._given.discard(f"link:{action.id}")
@@ -123,7 +130,7 @@ class Brain:
                 if self.plane is not None:
                     self.plane.kill()
             case do.Resolve():
-                self._spawn(self._resolve(action.host))
+                self._spawn(self._later(self._outside.resolve(action.host)))
             case do.KeepStamp():
                 self.stamping.keep(action.stamp)
             case do.KeepLifetime():
@@ -203,6 +210,7 @@ class Brain:
         if not self.ended.done():
             self.announce("brain ends, the tunnel stays", why)
             self.tunnel_stays = True
+            self._mapping.leave()
             self.ended.set_result(why)
 
     def confirm(self) -> None:
@@ -225,6 +233,7 @@ class Brain:
     async def tear_down(self) -> None:
         """Leave nothing behind. Raises HookFailed after everything else is done."""
         config = self.node.config
+        await self._mapping.end()
         await self._stop_plane()
         self._openings.close_all()
         if self.tun >= 0:
@@ -406,24 +415,5 @@ class Brain:
             self.announce("host not configured", str(error))
             self._failed(str(error))
 
-    async def _dial(self, action: do.DialRelay) -> None:
-        try:
-            opened, name = await dial(action.addresses, action.mark, self._addresses)
-        except NotDialled as error:
-            self.tell(events.LinkDialFailed(action.relay, str(error)))
-        else:
-            self.tell(events.LinkDialled(action.relay, self._openings.add_link(opened), name))
-
-    async def _resolve(self, name: str) -> None:
-        try:
-            addresses = await self._addresses(name)
-        except NotResolved as error:
-            self.tell(events.NameFailed(name, str(error)))
-        else:
-            self.tell(events.NameResolved(name, addresses))
-
-    async def _addresses(self, name: str) -> tuple[str, ...]:
-        full = None if self.node.plan is None else self.node.plan.full_tunnel
-        if full is None:
-            return await resolve(name)
-        return await resolve_marked(name, host.servers_before(), full.fwmark)
+    async def _later(self, coming: Coroutine[Any, Any, events.Event]) -> None:
+        self.tell(await coming)

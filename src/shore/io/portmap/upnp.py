@@ -36,8 +36,13 @@ class NoGateway(Exception):
     """There is no UPnP router to ask."""
 
 
-async def keep(gateway: Gateway, port: int, tell: Callable[[str | None], None]) -> None:
-    """Hold a mapping, told each time that it changes, until cancelled; return where there is no UPnP."""
+async def keep(
+    gateway: Gateway, port: int, tell: Callable[[str | None], None], stays: Callable[[], bool]
+) -> None:
+    """Hold a mapping, told each time that it changes, until cancelled; return where there is no UPnP.
+
+    At the end it is given back unless it `stays`.
+    """
     try:
         router = await _find(gateway)
     except NoGateway:
@@ -55,7 +60,8 @@ async def keep(gateway: Gateway, port: int, tell: Callable[[str | None], None]) 
             tell(f"{address}:{external}" if address else None)
             await asyncio.sleep(LEASE.total_seconds() / 2)
     finally:
-        await _unmap(router, external)
+        if not stays():
+            await _unmap(router, external)
 
 
 async def _find(gateway: Gateway) -> IgdDevice:
