@@ -136,9 +136,11 @@ def down(name: str | None, whole: bool) -> None:
     tunnel = mesh.interface() if name is None else _name(name)
     if tunnel is None:
         fail("this machine has joined no network: name the tunnel, as in `shore down wg0`", USAGE)
-    give_brain(Runtime(tunnel))
-    obtain(tunnel, api.AskDown(), within=60)
-    click.echo(f"{tunnel} is down")
+    runtime = Runtime(tunnel)
+    give_brain(runtime)
+    if runtime.is_held("brain") or not (whole and programs.running_programs()):
+        obtain(tunnel, api.AskDown(), within=60)
+        click.echo(f"{tunnel} is down")
     if whole:
         click.echo("\n".join(f"the {stopped} is stopped" for stopped in programs.stop_programs()))
     elif tunnel == mesh.interface() and (going := programs.running_programs()):
