@@ -1,8 +1,9 @@
 """Which places of a Shore peer become paths."""
 
-from shore.core.candidates import places
+from shore.core.candidates import own_candidates, places
 from shore.core.sockets import Sockets
-from shore.model.desired import Socket
+from shore.model.desired import Candidate, Socket
+from shore.model.links import Link
 
 UNBOUND, ETH0, ETH1 = Socket(1, 4), Socket(2, 4, "eth0"), Socket(3, 4, "eth1")
 REMOTE, LEARNED = "192.0.2.1:51820", "192.0.2.1:40000"
@@ -44,11 +45,19 @@ def test_the_ports_of_a_symmetric_nat_leave_room_for_other_ways() -> None:
         (2, "198.51.100.1:3"),
         (2, REMOTE),
         (3, REMOTE),
+        (2, "198.51.100.1:5"),
         (3, "198.51.100.1:5"),
         (3, "198.51.100.1:6"),
         (2, "203.0.113.1:1"),
-        (3, "203.0.113.1:1"),
     )
+
+
+def test_a_port_that_a_server_saw_is_tried_beside_those_that_were_heard() -> None:
+    sockets = Sockets()
+    sockets.unbound[4] = UNBOUND
+    spoken = [(1, "198.51.100.1:2"), (1, "198.51.100.1:1")]
+    told = ["198.51.100.1:3", "198.51.100.1:4"]
+    assert places(sockets, spoken, [], told, {1}) == (*spoken, (1, "198.51.100.1:3"))
 
 
 def test_every_port_that_the_file_names_is_a_path() -> None:
@@ -56,3 +65,14 @@ def test_every_port_that_the_file_names_is_a_path() -> None:
     sockets.unbound[4] = UNBOUND
     named = [f"192.0.2.1:{port}" for port in (1, 2, 3)]
     assert places(sockets, [(1, LEARNED)], named, [], {1}) == ((1, LEARNED), *((1, name) for name in named))
+
+
+def test_ports_that_gateways_granted_are_told_after_hosts_and_once() -> None:
+    links = (Link("eth0", 2, True, 1500, ("192.0.2.1",), (4,)),)
+    mapped = ["203.0.113.7:40000", "203.0.113.7:51820"]
+    granted = ["203.0.113.7:51820", "192.0.2.1:51820", "0.0.0.0:51820"]
+    assert own_candidates(links, 51820, (), mapped, granted) == (
+        Candidate("192.0.2.1:51820", "host"),
+        Candidate("203.0.113.7:51820", "port_mapped"),
+        Candidate("203.0.113.7:40000", "server_reflexive"),
+    )

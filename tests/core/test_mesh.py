@@ -5,7 +5,7 @@ from tests.core.netmaps import LEASE, NOW, PEER_KEY, TRUST, netmap, peer
 
 from shore.core import mesh
 from shore.core.netmap import verified
-from shore.model.config import RelayConfig, TunnelConfig
+from shore.model.config import Endpoint, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
 from shore.model.netmap import Netmap, Record, Relay, Signed
 
@@ -86,3 +86,14 @@ def test_names_are_those_of_everybody_with_a_lease() -> None:
     known = mesh.zone(read(peer()), LEASE)
     assert [name for name, _ in known.hosts] == ["hub.shore.internal"]
     assert (known.suffix, known.range_v6) == ("shore.internal", "fd12:3456:789a::/48")
+
+
+def test_a_mesh_asks_gateways_for_a_port() -> None:
+    assert config().port_mapping
+
+
+def test_relays_say_what_we_look_like() -> None:
+    udp = ("192.0.2.1:3478", "[2001:db8::1]:3478", "relay.example:3478", "nonsense", "192.0.2.1:3478")
+    made = config(Relay("r1", bytes(32), ("192.0.2.1:443",), udp))
+    hosts = ("192.0.2.1", "2001:db8::1", "relay.example")
+    assert made.stun == tuple(Endpoint(host, 3478) for host in hosts)

@@ -13,6 +13,7 @@ from shore.core.actions import (
     CloseSocket,
     GoDown,
     KillPlane,
+    MapPort,
     OpenExtraSocket,
     OpenSockets,
     Push,
@@ -35,6 +36,7 @@ from shore.core.events import (
     PlaneLost,
     PlaneStarted,
     PokeAsked,
+    PortsMapped,
     QuestionUnanswered,
     RenewAsked,
     Resumed,
@@ -45,11 +47,13 @@ from shore.core.events import (
 from shore.core.node import Node
 from shore.core.status import tunnel_status
 from shore.model.config import Endpoint, PeerConfig, TunnelConfig
-from shore.model.desired import Peer, Socket
+from shore.model.desired import Candidate, Peer, Socket
 from shore.model.facts import (
+    Acquainted,
     Fact,
     LaneCounters,
     Losing,
+    Mapped,
     PathCounters,
     PeerCounters,
     Roamed,
@@ -394,3 +398,34 @@ def test_both_lanes_are_wanted_of_every_peer_and_told_as_they_are_in_use() -> No
     table.tell(PlaneAnswered({}, {}, (msgspec.structs.replace(probed(), lanes=in_use),)))
     status = tunnel_status(table.node, table.now, brain_pid=1, public_key=None, notes=())
     assert status.peers[0].lanes == (LaneStatus(0, 3.0, 900), LaneStatus(1, 2.9, 20))
+
+
+def test_gateways_are_asked_once_for_the_port_and_anew_after_the_links_moved() -> None:
+    table = running(port_mapping=True)
+    assert MapPort(51820, 0) in table.tell(LinksChanged((WIRED,)))
+    assert not any(isinstance(action, MapPort) for action in table.tell(Woke()))
+    moved = msgspec.structs.replace(WIRED, addresses=("192.0.2.9",))
+    assert MapPort(51820, 0) in table.tell(LinksChanged((moved,)))
+    off = config(server())
+    assert MapPort(0, 0) in table.tell(Configured(off))
+
+
+def test_a_port_that_is_mapped_is_announced_and_told_until_it_is_gone() -> None:
+    table = running()
+    table.fact(Acquainted(PEER, False))
+    table.tell(PortsMapped(("203.0.113.7:51820",)))
+    assert Candidate("203.0.113.7:51820", "port_mapped") in table.peer().candidates
+    table.tell(PortsMapped(()))
+    assert table.peer().candidates == ()
+    assert [said.what for said in table.said[-2:]] == [
+        "port mapped at 203.0.113.7:51820",
+        "port no longer mapped at 203.0.113.7:51820",
+    ]
+
+
+def test_the_server_hears_of_every_place_that_peers_are_told() -> None:
+    table = running(stun=(Endpoint("198.51.100.9", 3478),))
+    table.fact(Acquainted(PEER, False))
+    table.fact(Mapped(1, "198.51.100.9:3478", "203.0.113.7:40000"))
+    assert table.node.candidates() == (Candidate("203.0.113.7:40000", "server_reflexive"),)
+    assert table.peer().candidates == table.node.candidates()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shore.model.config import Endpoint, Hooks, PeerConfig, TunnelConfig, Uplink
+from shore.model.netcheck import Netcheck, RelayCheck
 from shore.model.ping import PathPing
 from shore.wire import api
 
@@ -21,6 +22,7 @@ CONFIG = TunnelConfig(
 )
 REQUESTS = (
     api.AskStatus(),
+    api.AskNetcheck(),
     api.AskDown(),
     api.AskReload(CONFIG),
     api.AskRenew(b"\2" * 32),
@@ -30,7 +32,14 @@ REQUESTS = (
     api.AskConfirm(),
 )
 POKED = PathPing(1, "eth0", "192.0.2.2:1", True, True, 12.5)
-REPLIES = (api.Done(), api.Failed("why"), api.Poked(False), api.Poked(True, (POKED,)))
+CHECKED = Netcheck("wg0", 1, (), (), "none", None, False, (), (RelayCheck("r", "a", "up", 1.5, True),), None)
+REPLIES = (
+    api.Done(),
+    api.Failed("why"),
+    api.Poked(False),
+    api.Poked(True, (POKED,)),
+    api.NetcheckReply(CHECKED),
+)
 STARTS = (api.Started(("a note",)), api.NotStarted("why"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),

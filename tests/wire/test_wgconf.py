@@ -151,6 +151,13 @@ def test_no_text_ends_in_anything_but_a_configuration_or_one_sentence(text: str)
         parse(text, "wg0")
 
 
+def test_gateways_are_asked_for_a_port_only_where_the_file_says_so() -> None:
+    assert parse(f"{KEYS}#@ PortMapping = on", "wg0")[0].port_mapping
+    assert not parse(KEYS, "wg0")[0].port_mapping
+    with pytest.raises(ConfigError, match="`maybe` is not `on` or `off`"):
+        parse(f"{KEYS}#@ PortMapping = maybe", "wg0")
+
+
 def test_stun_servers_are_endpoints_and_none_by_default() -> None:
     config, _ = parse(
         f"{KEYS}#@ Stun = stun.example.com:3478, [2001:db8::1]:3478, stun.example.com:3478", "wg0"

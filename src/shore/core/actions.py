@@ -63,6 +63,13 @@ class CloseSocket(msgspec.Struct, frozen=True):
     id: int
 
 
+class MapPort(msgspec.Struct, frozen=True):
+    """Have gateways send this port to us, and no other (0: none); answer with PortsMapped at each change."""
+
+    port: int
+    mark: int
+
+
 class DialRelay(msgspec.Struct, frozen=True):
     """Connect a TCP socket to a relay, past the tunnel; answer with LinkDialled or LinkDialFailed."""
 
@@ -139,6 +146,7 @@ Action = (
     | OpenUplinkSocket
     | OpenTrialSocket
     | CloseSocket
+    | MapPort
     | DialRelay
     | CloseLink
     | SetMark

@@ -1,14 +1,15 @@
 """Where we may be, and by which ways a Shore peer may be reached.
 
-*Ours* are told to every Shore peer: the addresses of the uplinks with the listen port, and what STUN servers
-and peers say that we look like from there. *Theirs* are the endpoints of the file, what they told us, and
-where they spoke from. Each pair of a socket and an endpoint of its family is a path; there are eight at most,
-and those that have answered come first. A symmetric NAT shows another port to each of our sockets and after
-each of its reboots, so of the ports at one address only the newest few that we learnt are kept: the eight
-are for different ways.
+*Ours* are told to every Shore peer: the addresses of the uplinks with the listen port, the ports that
+gateways granted us, and what STUN servers and peers say that we look like from there. *Theirs* are the
+endpoints of the file, what they told us, and where they spoke from. Each pair of a socket and an endpoint of
+its family is a path; there are eight at most, and those that have answered come first. A symmetric NAT shows
+another port to each of our sockets and after each of its reboots, so of the ports at one address only the
+newest few that we learnt are kept: the eight are for different ways.
 """
 
 import ipaddress
+from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
@@ -24,9 +25,13 @@ Place = tuple[int, str]
 
 
 def own_candidates(
-    links: tuple[Link, ...], port: int, counters: Iterable[PeerCounters], mapped: Iterable[str] = ()
+    links: tuple[Link, ...],
+    port: int,
+    counters: Iterable[PeerCounters],
+    mapped: Iterable[str] = (),
+    granted: Iterable[str] = (),
 ) -> tuple[Candidate, ...]:
-    """What to tell peers; host candidates first, then `mapped`, which STUN servers say."""
+    """What to tell peers: hosts, then what gateways `granted`, then `mapped`, which STUN servers say."""
     if not port:
         return ()
     hosts = [
@@ -37,6 +42,9 @@ def own_candidates(
         if _is_offered(address)
     ]
     known = {candidate.endpoint for candidate in hosts}
+    held = [each for each in granted if each not in known and _is_offered(_host(each))]
+    gateways = [Candidate(each, "port_mapped") for each in held]
+    known |= set(held)
     servers = [Candidate(seen, "server_reflexive") for seen in sorted(set(mapped) - known)]
     known |= set(mapped)
     seen = {
@@ -49,7 +57,7 @@ def own_candidates(
         and path.state == "live"
     }
     reflexive = [Candidate(observed, "peer_reflexive") for observed in sorted(seen)]
-    return tuple((hosts + servers + reflexive)[:MOST_CANDIDATES])
+    return tuple((hosts + gateways + servers + reflexive)[:MOST_CANDIDATES])
 
 
 def places(
@@ -71,21 +79,28 @@ def places(
     }
     known = [place for place in spoken if place[0] in usable]
     elsewhere = [remote for number, remote in spoken if number not in usable]
-    ours = _pairs(sockets, configured)
-    found = [*known, *_pairs(sockets, elsewhere), *ours, *_pairs(sockets, told)]
-    return few_ports(found, set(ours))[:MOST_PATHS]
+    heard, ours = few_ports([*known, *_pairs(sockets, elsewhere)]), _pairs(sockets, configured)
+    found = [*heard, *ours, *few_ports(_pairs(sockets, told), heard)]
+    return tuple(dict.fromkeys(found))[:MOST_PATHS]
 
 
-def few_ports(found: Iterable[Place], exempt: Collection[Place] = ()) -> tuple[Place, ...]:
-    """Without doubles, and with at most the first few ports of an address by each socket."""
-    ports: dict[tuple[int, str], int] = {}
+def few_ports(found: Iterable[Place], beside: Collection[Place] = ()) -> tuple[Place, ...]:
+    """Without doubles, and with at most the first few ports of an address by each socket.
+
+    Ports `beside` count as well, but leave room for one: a NAT may have moved it there just now.
+    """
+    counted = Counter(map(_way, beside))
+    ports = Counter({way: min(count, MOST_PORTS - 1) for way, count in counted.items()})
     kept = []
     for place in dict.fromkeys(found):
-        way = (place[0], place[1].rpartition(":")[0])
-        ports[way] = ports.get(way, 0) + 1
-        if ports[way] <= MOST_PORTS or place in exempt:
+        ports[_way(place)] += place not in beside
+        if ports[_way(place)] <= MOST_PORTS:
             kept.append(place)
     return tuple(kept)
+
+
+def _way(place: Place) -> tuple[int, str]:
+    return place[0], place[1].rpartition(":")[0]
 
 
 def _pairs(sockets: Sockets, remotes: list[str]) -> list[Place]:
@@ -105,8 +120,11 @@ def family_of(remote: str) -> Family:
 
 def is_told(candidate: Candidate, own: set[str]) -> bool:
     """Whether a peer's candidate may be probed: nothing local to us, and nothing that is ourselves."""
-    host = candidate.endpoint.rpartition(":")[0].strip("[]")
-    return candidate.endpoint not in own and _is_offered(host)
+    return candidate.endpoint not in own and _is_offered(_host(candidate.endpoint))
+
+
+def _host(remote: str) -> str:
+    return remote.rpartition(":")[0].strip("[]")
 
 
 @lru_cache(1024)

@@ -69,6 +69,11 @@ class Derivation:
         self._plan: HostPlan | None = None
         self._planned_for: tuple[TunnelConfig, dict[bytes, int]] | None = None
 
+    @property
+    def own(self) -> tuple[Candidate, ...]:
+        """Where we may be, as of the last derivation."""
+        return () if self._basis is None else self._basis.own
+
     def concern(self, keys: Iterable[bytes] | None) -> None:
         """The parts of these peers may be other ones now; None: of all."""
         if keys is None:

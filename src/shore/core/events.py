@@ -71,6 +71,12 @@ class LifetimesRemembered(msgspec.Struct, frozen=True):
     lifetimes: tuple[Lifetime, ...]
 
 
+class PortsMapped(msgspec.Struct, frozen=True):
+    """Gateways show the listen port outside at these endpoints now, and at no others."""
+
+    endpoints: tuple[str, ...]
+
+
 class LinkDialled(msgspec.Struct, frozen=True):
     """A TCP socket to a relay is connected, to the host `name`."""
 
@@ -213,6 +219,7 @@ Event = (
     | TrialSocketOpened
     | TrialSocketFailed
     | LifetimesRemembered
+    | PortsMapped
     | LinkDialled
     | LinkDialFailed
     | SocketsFailed

@@ -2,19 +2,23 @@
 
 A netmap says who is there; this machine's owner says what they may be here. A peer owns its addresses, and
 of the prefixes beyond them only those that lie in one that was accepted; never a default route. A peer whose
-lease has run out is left out. What a person set for a peer of this machine alone stays.
+lease has run out is left out. The relays tell us by STUN what we look like from there, as each relay is a
+server of its own: two of them show whether our NAT has one mapping for all. What a person set for a peer of
+this machine alone stays.
 """
 
+import contextlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from shore.core.candidates import is_told
-from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
+from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
 from shore.model.netmap import Netmap, Peer, Signed
 from shore.model.zone import Zone
+from shore.wire.wgconf import parse_endpoint
 
 MOST_CANDIDATES = 16
 
@@ -48,6 +52,8 @@ def tunnel_config(
         addresses=tuple(_host(address) for address in netmap.self.addresses),
         peers=peers,
         relays=relays,
+        stun=tuple(dict.fromkeys(_servers(netmap))),
+        port_mapping=True,
         filter=netmap.filter.rules,
         mesh=netmap.names.suffix,
         zone=zone(netmap, time),
@@ -72,6 +78,14 @@ def zone(netmap: Netmap, time: float) -> Zone:
     known[netmap.self.name] = netmap.self.addresses
     hosts = tuple((f"{name}.{suffix}", addresses) for name, addresses in sorted(known.items()))
     return Zone(suffix, netmap.names.range_v6, hosts)
+
+
+def _servers(netmap: Netmap) -> Iterator[Endpoint]:
+    """The relays answer STUN on their UDP addresses; one that is no endpoint is passed over."""
+    for relay in netmap.relays:
+        for address in relay.udp_addresses:
+            with contextlib.suppress(ValueError):
+                yield parse_endpoint(address)
 
 
 def _peer(peer: Peer, before: PeerConfig | None, accepted: tuple[str, ...]) -> PeerConfig:

@@ -41,7 +41,7 @@ from shore.core.relays import Relays, is_place
 from shore.core.stamps import Stamps
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
-from shore.model.desired import DesiredState
+from shore.model.desired import Candidate, DesiredState
 from shore.model.facts import (
     Acquainted,
     Candidates,
@@ -119,6 +119,10 @@ class Node:
             return None
         return self._derivation.desired(self.config, self.counters)
 
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Where this node may be found, as every Shore peer is told."""
+        return self._derivation.own
+
     def forget_derived(self) -> None:
         """Derive everything anew next time, from what is known; it is the same."""
         self._derivation.concern(None)
@@ -139,6 +143,8 @@ class Node:
             case on.UplinkSocketFailed():
                 self.underlay.sockets.failed(event.way)
                 self._announce(f"no socket on {event.way[0]}", event.reason)
+            case on.PortsMapped():
+                self._ports_mapped(event)
             case on.SocketsFailed():
                 self.underlay.opening = False
                 self._announce("sockets not opened", event.reason)
@@ -242,6 +248,13 @@ class Node:
         else:
             peer.extra = event.socket
 
+    def _ports_mapped(self, event: on.PortsMapped) -> None:
+        before, self.underlay.granted = self.underlay.granted, event.endpoints
+        for granted in sorted(set(event.endpoints) - set(before)):
+            self._announce(f"port mapped at {granted}", f"a gateway sends it to port {self.listen_port}")
+        for gone in sorted(set(before) - set(event.endpoints)):
+            self._announce(f"port no longer mapped at {gone}", "the gateway or our wish is gone")
+
     def _open_sockets(self, port: int, why: str, now: float) -> None:
         opening = self.underlay.open(port, why)
         if opening:
@@ -305,7 +318,7 @@ class Node:
             case Candidates() if peer is not None:
                 peer.told = fact.candidates
             case Mapped():
-                self.underlay.seen(fact)
+                self.underlay.sightings.saw(fact, now)
             case Measured() if peer is not None:
                 before = peer.standing()
                 self._actions += self.mtus.measured(fact, now)
@@ -404,6 +417,7 @@ class Node:
         if self.underlay.sockets.unbound and self.plane.due(now):
             self._do(StartPlane())
         desired = self.desired()
+        self.underlay.sightings.asked(desired.stun if desired is not None else (), now)
         if desired is not None and self.plane.pid is not None and desired != self._pushed:
             self._pushed = desired
             self._do(Push(desired, self._seen))

@@ -83,3 +83,14 @@ TRIAL_GREETINGS = 3
 TRIAL_REST = 60.0
 TRIAL_HELPLESS = 600.0
 TRIAL_AGAIN = 6 * 3600.0
+
+# When to ask a gateway again that does not answer about ports, and when to look whether there is one now.
+PORTMAP_TRIES = (0.25, 0.5, 1.0)
+PORTMAP_AGAIN = 600.0
+# When to ask whether the gateway still remembers: it may have been restarted.
+PORTMAP_CHECK = 60.0
+
+# When a word about what we look like is too old to be held against another one (two servers' intervals and
+# more), and when a server that has not answered will not.
+SIGHTING_FRESH = 60.0
+SIGHTING_PATIENCE = 5.0

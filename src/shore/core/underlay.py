@@ -7,13 +7,14 @@ bound ones are too: whatever was wrong with a socket may be wrong with all of th
 
 from collections.abc import Callable, Iterable
 
-from shore.core.actions import Action, CloseSocket, OpenSockets, OpenUplinkSocket
+from shore.core.actions import Action, CloseSocket, MapPort, OpenSockets, OpenUplinkSocket
 from shore.core.candidates import Place, endpoint, family_of, own_candidates
 from shore.core.events import SocketsOpened
+from shore.core.sightings import Sightings
 from shore.core.sockets import Sockets, metered
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, StunQuery
-from shore.model.facts import Mapped, PathCounters, PeerCounters
+from shore.model.facts import PathCounters, PeerCounters
 from shore.model.links import Link
 
 MOST_QUERIES = 16
@@ -28,7 +29,10 @@ class Underlay:
         self.mark = 0
         self.links: tuple[Link, ...] | None = None
         self.opening = False
-        self._mapped: dict[StunQuery, str] = {}
+        # Where gateways show the listen port outside.
+        self.granted: tuple[str, ...] = ()
+        self.sightings = Sightings()
+        self._asked = MapPort(0, 0)
 
     def open(self, port: int, why: str) -> list[Action]:
         """Open the unbound sockets, anew if they are there."""
@@ -51,11 +55,14 @@ class Underlay:
         return [CloseSocket(socket.id) for socket in gone if socket.id not in held], heirs
 
     def follow(self, config: TunnelConfig) -> list[Action]:
-        """Bring the bound sockets in line with the links."""
+        """Bring the bound sockets in line with the links, and the gateways with the port."""
         if self.links is None or not self.port or self.opening:
             return []
         missing, closed = self.sockets.follow(config, self.links)
+        wish = MapPort(self.port, self.mark) if config.port_mapping else MapPort(0, 0)
+        known, self._asked = self._asked, wish
         return [
+            *([] if wish == known else [wish]),
             *(CloseSocket(socket.id) for socket in closed),
             *(OpenUplinkSocket(way, self.port, self.mark) for way in missing),
         ]
@@ -66,7 +73,8 @@ class Underlay:
         self.sockets.links_changed()
         moved = previous is not None and routes(previous) != routes(links)
         if moved:
-            self._mapped = {}
+            self.sightings.forget()
+            self._asked = MapPort(0, 0)
         return moved
 
     def leads_on(self) -> bool:
@@ -90,16 +98,12 @@ class Underlay:
                 found += [StunQuery(socket.id, remote) for socket in self.sockets.of_family(family)]
         return tuple(found[:MOST_QUERIES])
 
-    def seen(self, fact: Mapped) -> None:
-        """A STUN server answered."""
-        self._mapped[StunQuery(fact.socket, fact.server)] = fact.mapped
-
     def candidates(
         self, counters: Iterable[PeerCounters], queries: tuple[StunQuery, ...] = ()
     ) -> tuple[Candidate, ...]:
         """Where Shore peers may find us."""
-        mapped = [self._mapped[query] for query in queries if query in self._mapped]
-        return own_candidates(self.links or (), self.port, counters, mapped)
+        mapped = self.sightings.of(queries)
+        return own_candidates(self.links or (), self.port, counters, mapped, self.granted)
 
     def uplink_of(self, path: PathCounters) -> str | None:
         """The interface that a path leaves by: its socket's, else that of the address seen by the peer."""

@@ -71,7 +71,8 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     `addresses` and prefixes are normalised strings (`10.0.0.1/24`, host bits kept for addresses,
     cleared for allowed IPs). `listen_port` 0 means any; `fwmark` 0 means none; `mtu` None means
     Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host. Without
-    `uplinks`, those are the interfaces with a default route. `stun` names servers of RFC 8489.
+    `uplinks`, those are the interfaces with a default route. `stun` names servers of RFC 8489;
+    `port_mapping` asks the gateways for the listen port.
     Of a mesh are its suffix for names (`mesh`; None: the peers are a file's), the `zone` that it answers for,
     `relays`, the `admission_key` (Ed25519 seed) that their admissions name, and the `filter`: None lets in
     what allowed IPs let in, as a `wg0.conf` does.
@@ -94,6 +95,7 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     probing: bool = True
     uplinks: tuple[Uplink, ...] = ()
     stun: tuple[Endpoint, ...] = ()
+    port_mapping: bool = False
     relays: tuple[RelayConfig, ...] = ()
     admission_key: bytes | None = None
     filter: tuple[Rule, ...] | None = None

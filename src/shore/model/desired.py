@@ -12,7 +12,7 @@ from shore.model.filter import Rule
 PublicKey = bytes
 PathKind = Literal["direct", "relay"]
 PathState = Literal["live", "held", "unproven", "suspect", "dead"]
-CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static"]
+CandidateKind = Literal["host", "server_reflexive", "peer_reflexive", "static", "port_mapped"]
 LinkState = Literal["shaking", "proving", "up", "down"]
 Redundancy = Literal["off", "auto", "interactive", "always"]
 # A NAT mapping of 20 s lives on this, and few are shorter.

@@ -10,6 +10,7 @@ import msgspec
 
 from shore.core import events
 from shore.core.amend import PeerChange, amended
+from shore.core.netcheck import netcheck
 from shore.io.runtime import Runtime, bind_private, give_to_group
 from shore.io.systemd import Unit
 from shore.node.brain import Brain, NotConfigured
@@ -74,10 +75,8 @@ class Api:
 
     async def _answer(self, request: api.Request) -> api.Reply:
         match request:
-            case api.AskStatus():
-                await ask(self._brain, "all")
-                status = self._brain.status()
-                return api.Failed("not configured yet") if status is None else api.StatusReply(status)
+            case api.AskStatus() | api.AskNetcheck():
+                return await self._look(request)
             case api.AskReload():
                 return await self._reload(request)
             case api.AskRenew():
@@ -93,6 +92,16 @@ class Api:
             case api.AskDown():
                 raise AssertionError("answered when everything is gone")
         return api.Done()
+
+    async def _look(self, request: api.AskStatus | api.AskNetcheck) -> api.Reply:
+        """By fresh numbers of all peers."""
+        await ask(self._brain, "all")
+        status = self._brain.status()
+        if status is None:
+            return api.Failed("not configured yet")
+        if isinstance(request, api.AskStatus):
+            return api.StatusReply(status)
+        return api.NetcheckReply(netcheck(self._brain.node, asyncio.get_running_loop().time()))
 
     async def _reload(self, request: api.AskReload) -> api.Reply:
         config = self._brain.node.config

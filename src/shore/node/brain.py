@@ -23,10 +23,11 @@ from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
+from shore.io.feed import Feed
 from shore.io.history import History
 from shore.io.hooks import run_hooks
+from shore.io.portmap import PortMapping
 from shore.io.process import identify, kill
-from shore.io.resolver import NotResolved
 from shore.io.runtime import Phase, Running, Runtime
 from shore.io.sockets import local_of
 from shore.io.systemd import in_scope
@@ -36,8 +37,9 @@ from shore.model.facts import Fact
 from shore.model.status import LinkStatus, TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
-from shore.node.naming import Naming, addresses_of
+from shore.node.naming import Naming
 from shore.node.openings import Openings
+from shore.node.outside import Outside
 from shore.node.stamping import Stamping
 
 STOP_WITHIN = 1.0
@@ -70,47 +72,27 @@ class Brain:
         self.stamping = Stamping(self.tell, self.announce)
         self._naming = Naming(runtime.name, self.announce)
         self._openings = Openings()
+        self._outside = Outside(lambda: self.node.plan, self._openings)
         self._given: set[str] = set()
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
         # What is linked for this tunnel, as those know who hold the links.
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
-        self._inbox: list[events.Event] = []
-        self._draining = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._feed = Feed(self.node, self._perform, events.Woke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()
         self._plane_starts = asyncio.Lock()
         self._phase: Phase = "up"
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
-        for work in (self._pushes.run(), self._plans.run(), self._naming.run()):
+        self._mapping = PortMapping(lambda endpoints: self.tell(events.PortsMapped(endpoints)))
+        for work in (self._pushes.run(), self._plans.run(), self._mapping.run(), self._naming.run()):
             spawn(work)
-
-    # Feed, drain, re-arm.
 
     def tell(self, event: events.Event) -> None:
         """Take an event; carry out what follows from it before the next one."""
-        self._inbox.append(event)
-        if self._draining:
-            return
-        self._draining = True
-        try:
-            while self._inbox:
-                for action in self.node.handle(self._inbox.pop(0), self._loop.time()):
-                    self._perform(action)
-        finally:
-            self._draining = False
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        deadline = self.node.deadline()
-        self._alarm = (
-            None if deadline is None else self._loop.call_at(deadline, lambda: self.tell(events.Woke()))
-        )
+        self._feed.tell(event)
 
     def _perform(self, action: do.Action) -> None:  # noqa: C901, PLR0912 (one case per action)
         match action:
@@ -132,8 +114,13 @@ class Brain:
             case do.CloseSocket():
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
+            case do.MapPort():
+                config = self.node.config
+                self._mapping.follow(
+                    action.port, action.mark, (config and config.private_key) or os.urandom(32)
+                )
             case do.DialRelay():
-                self._spawn(self._dial(action))
+                self._spawn(self._later(self._outside.dial(action)))
             case do.CloseLink():
                 self._openings.close_link(action.id)
                 self._given.discard(f"link:{action.id}")
@@ -145,7 +132,7 @@ class Brain:
                 if self.plane is not None:
                     self.plane.kill()
             case do.Resolve():
-                self._spawn(self._resolve(action.host))
+                self._spawn(self._later(self._outside.resolve(action.host)))
             case do.KeepStamp():
                 self.stamping.keep(action.stamp)
             case do.KeepLifetime():
@@ -224,6 +211,7 @@ class Brain:
         if not self.ended.done():
             self.announce("brain ends, the tunnel stays", why)
             self.tunnel_stays = True
+            self._mapping.leave()
             self.ended.set_result(why)
 
     def confirm(self) -> None:
@@ -246,6 +234,7 @@ class Brain:
     async def tear_down(self) -> None:
         """Leave nothing behind. Raises HookFailed after everything else is done."""
         config = self.node.config
+        await self._mapping.end()
         await self._stop_plane()
         self._openings.close_all()
         if self.tun >= 0:
@@ -433,16 +422,5 @@ class Brain:
         else:
             self._naming.look_up()
 
-    async def _dial(self, action: do.DialRelay) -> None:
-        self.tell(await self._openings.dial(action, self._addresses))
-
-    async def _resolve(self, name: str) -> None:
-        try:
-            addresses = await self._addresses(name)
-        except NotResolved as error:
-            self.tell(events.NameFailed(name, str(error)))
-        else:
-            self.tell(events.NameResolved(name, addresses))
-
-    async def _addresses(self, name: str) -> tuple[str, ...]:
-        return await addresses_of(name, self.node.plan)
+    async def _later(self, coming: Coroutine[Any, Any, events.Event]) -> None:
+        self.tell(await coming)

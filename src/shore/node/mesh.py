@@ -74,7 +74,7 @@ class Mesh:
     def _whereabouts(self) -> on.Moved:
         node, netmap = self._brain.node, self._link.membership.netmap
         relays = () if netmap is None else tuple(relay.id for relay in netmap.relays)
-        return on.Moved(node.underlay.candidates(node.counters.values()), relays[:MOST_RELAYS])
+        return on.Moved(node.candidates(), relays[:MOST_RELAYS])
 
     def _perform(self, action: on.Action) -> None:
         match action:

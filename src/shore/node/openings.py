@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from shore.core import actions as do
 from shore.core import events
-from shore.io.dial import NotDialled, Resolve, dial
 from shore.io.sockets import SocketFailed, open_socket, open_sockets, set_mark
 from shore.model.desired import Socket
 
@@ -73,17 +72,11 @@ class Openings:
         self.sockets[number] = socket.socket(fileno=descriptor)
         self._last = max(self._last, number)
 
-    async def dial(
-        self, action: do.DialRelay, resolve: Resolve
-    ) -> events.LinkDialled | events.LinkDialFailed:
-        """A connected one that is to become a link to a relay."""
-        try:
-            opened, name = await dial(action.addresses, action.mark, resolve)
-        except NotDialled as error:
-            return events.LinkDialFailed(action.relay, str(error))
+    def add_link(self, opened: socket.socket) -> int:
+        """A connected one that is to become a link."""
         self._last += 1
         self.links[self._last] = opened
-        return events.LinkDialled(action.relay, self._last, name)
+        return self._last
 
     def adopt_links(self, numbers: Iterable[int]) -> None:
         """Those that a running plane made streams of: their ids are taken."""

@@ -9,6 +9,7 @@ import msgspec
 
 from shore.model.config import TunnelConfig, Uplink
 from shore.model.desired import Redundancy
+from shore.model.netcheck import Netcheck
 from shore.model.ping import PathPing
 from shore.model.status import TunnelStatus
 
@@ -23,6 +24,10 @@ class _Request(msgspec.Struct, frozen=True, tag_field="do"):
 
 class AskStatus(_Request, frozen=True, tag="status"):
     """How is the tunnel? The only request that the status socket takes."""
+
+
+class AskNetcheck(_Request, frozen=True, tag="netcheck"):
+    """How does the tunnel reach the outside?"""
 
 
 class AskDown(_Request, frozen=True, tag="down"):
@@ -87,8 +92,14 @@ class StatusReply(_Reply, frozen=True, tag="status"):
     tunnel: TunnelStatus
 
 
-Request = AskStatus | AskDown | AskReload | AskRenew | AskPoke | AskAmend | AskConfirm
-Reply = Done | Failed | StatusReply | Poked
+class NetcheckReply(_Reply, frozen=True, tag="netcheck"):
+    """What is known of it."""
+
+    checked: Netcheck
+
+
+Request = AskStatus | AskNetcheck | AskDown | AskReload | AskRenew | AskPoke | AskAmend | AskConfirm
+Reply = Done | Failed | StatusReply | NetcheckReply | Poked
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -11,6 +11,7 @@
     #@ Probing = on | off
     #@ Uplinks = eth0, wwan0 metered
     #@ Stun = host:port, ...         (servers that tell what we look like from outside)
+    #@ PortMapping = on | off        (ask the gateways for the listen port)
 
 Keys and section names are read whatever their case. wg-quick takes `#@` lines for comments, so one file
 serves both. Where wg-quick is silent or lets the last one win, Shore is strict: the same prefix at two
@@ -40,7 +41,7 @@ INTERFACE_KEYS = (
     "PreUp", "PostUp", "PreDown", "PostDown", "SaveConfig",
 )  # fmt: skip
 PEER_KEYS = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
-OWN_INTERFACE_KEYS = ("Offload", "Realtime", "Probing", "Uplinks", "Stun")
+OWN_INTERFACE_KEYS = ("Offload", "Realtime", "Probing", "Uplinks", "Stun", "PortMapping")
 OWN_PEER_KEYS = ("Name", "Redundancy")
 # Keys that may come more than once and add up.
 REPEATED = {"address", "dns", "preup", "postup", "predown", "postdown", "allowedips", "endpoint"}
@@ -164,6 +165,7 @@ def _tunnel(sections: list[_Section], name: str, source: str, warnings: list[str
         probing=_one(own, "probing", _switch) is not False,
         uplinks=tuple(_many(own, "uplinks", parse_uplink)),
         stun=tuple(dict.fromkeys(_many(own, "stun", parse_endpoint))),
+        port_mapping=_one(own, "portmapping", _switch) is True,
         source=source,
     )
 

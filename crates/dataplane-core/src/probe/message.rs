@@ -73,6 +73,7 @@ pub enum CandidateKind {
     ServerReflexive,
     PeerReflexive,
     Static,
+    PortMapped,
 }
 
 impl Message {
@@ -173,6 +174,7 @@ impl Candidate {
             2 => CandidateKind::ServerReflexive,
             3 => CandidateKind::PeerReflexive,
             4 => CandidateKind::Static,
+            5 => CandidateKind::PortMapped,
             _ => return None,
         };
         is_probed(endpoint).then_some(Self { endpoint, kind })
@@ -186,6 +188,7 @@ impl CandidateKind {
             Self::ServerReflexive => 2,
             Self::PeerReflexive => 3,
             Self::Static => 4,
+            Self::PortMapped => 5,
         }
     }
 }
