@@ -95,11 +95,13 @@ def main() -> int:
 async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: Unit) -> int:
     """A defect anywhere ends the process and not the tunnel: nothing here tears down on an exception."""
     supervision = Supervision(runtime, unit)
-    background: list[asyncio.Task[None]] = []
+    background: set[asyncio.Task[None]] = set()
     async with asyncio.TaskGroup() as tasks:
 
         def spawn(work: Coroutine[Any, Any, None]) -> None:
-            background.append(tasks.create_task(work))
+            task = tasks.create_task(work)
+            background.add(task)
+            task.add_done_callback(background.discard)
 
         brain = Brain(runtime, plane_user(), spawn, scoped=unit.exists)
         served, uapi = Api(runtime, brain, unit), Uapi(brain, runtime.name)
@@ -125,7 +127,7 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: 
             await _finish(runtime, brain, served, uapi)
         if failure is not None:
             answer.say(api.NotStarted(failure))
-        for task in background:
+        for task in list(background):
             task.cancel()
     return 0 if failure is None else REFUSED
 
