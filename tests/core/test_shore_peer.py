@@ -159,6 +159,24 @@ def test_the_standby_leaves_by_another_uplink_than_the_path_in_use() -> None:
     ]
 
 
+def test_what_the_peer_sees_tells_which_uplink_a_path_of_the_unbound_socket_takes() -> None:
+    table = Table()
+    table.links(ETH0, msgspec.structs.replace(ETH1, default=()))
+    table.fact(Acquainted(PEER, False))
+    table.fact(Candidates(PEER, (Candidate("203.0.113.2:5", "host"),)))
+    third = (1, "203.0.113.2:5")
+    assert table.paths() == [(1, FIRST), (1, SECOND), third]
+    here, there = "192.0.2.1:51820", "198.51.100.1:51820"
+    seen = [((1, FIRST), here), ((1, SECOND), here), (third, there)]
+    table.counters(
+        *(
+            msgspec.structs.replace(path(place, 10.0, primary=place == (1, FIRST)), observed=observed)
+            for place, observed in seen
+        )
+    )
+    assert table.paths() == [(1, FIRST), third, (1, SECOND)]
+
+
 def test_a_metered_uplink_makes_metered_paths() -> None:
     table = Table(uplinks=(Uplink("eth0"), Uplink("eth1", metered=True)))
     table.with_uplinks()

@@ -78,6 +78,8 @@ class PeerRecord:
         self.answers_probes = False
         self.told: tuple[Candidate, ...] = ()
         self.spoken: list[Place] = []
+        # By which interfaces its paths leave, as far as that is known.
+        self.uplinks: dict[Place, str] = {}
         self.judge = PathJudge()
         self.sizes = Sizes()
         self._path_ids: dict[tuple[int, str], int] = {}
@@ -148,7 +150,7 @@ class PeerRecord:
     def standing(self) -> object:
         """All of it that counters can change and its part of the desired state depends on, to compare."""
         known = (self.acquainted, self.answers_probes, self.roamed, [*self.spoken])
-        return (*known, self.primary, self.sizes.proved())
+        return (*known, self.primary, self.sizes.proved(), self.uplinks)
 
     def place(self, footing: Footing) -> Place | None:
         """Where its packets go now, as far as we know."""
@@ -192,6 +194,7 @@ class PeerRecord:
         # A path that is only suspect, as lossy ones often are, is no reason to change anything.
         alive = any(path.state not in ("dead", "unproven") for path in counters.paths)
         self.answers_probes = counters.probed and alive
+        self.uplinks = dict(uplinks)
         costly = {(path.socket, path.remote) for path in counters.paths if path.socket in metered}
         judged = self.judge.judge(counters.paths, costly, now, uplinks) if counters.probed else None
         if judged is None:
@@ -279,7 +282,7 @@ class PeerRecord:
             found = (*relayed, *found)
         else:
             found += tuple(relayed)
-        unique = _apart(list(dict.fromkeys(found)), sockets)
+        unique = self._apart(list(dict.fromkeys(found)), sockets)
         return tuple(
             Path(
                 id=self._path_id(place),
@@ -296,14 +299,16 @@ class PeerRecord:
     def _path_id(self, place: tuple[int, str]) -> int:
         return self._path_ids.setdefault(place, len(self._path_ids) + 1)
 
+    def _apart(self, order: list[Place], sockets: Sockets) -> list[Place]:
+        """The first, then what leaves by other uplinks: one that fails takes all its paths with it."""
 
-def _apart(order: list[Place], sockets: Sockets) -> list[Place]:
-    """The first, then what leaves by other uplinks: one that fails takes all its paths with it."""
-    here = sockets.uplink_of(order[0][0]) if order else None
-    if here is None:
-        return order
+        def uplink(place: Place) -> str | None:
+            return sockets.uplink_of(place[0]) or self.uplinks.get(place)
 
-    def nearness(place: Place) -> int:
-        return 2 if is_place(place[1]) else int(sockets.uplink_of(place[0]) == here)
-
-    return [order[0], *sorted(order[1:], key=nearness)]
+        here = uplink(order[0]) if order else None
+        if here is None:
+            return order
+        return [
+            order[0],
+            *sorted(order[1:], key=lambda place: 2 if is_place(place[1]) else int(uplink(place) == here)),
+        ]
