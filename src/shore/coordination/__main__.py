@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import base64
+import json
 import socket
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from shore.coordination.found import NotFounded, found
+from shore.coordination.rest.application import document
 from shore.coordination.serve import serve
 
 
@@ -28,8 +30,12 @@ def main() -> int:
     founding.add_argument("--advertise", nargs="+", action="extend", required=True, metavar="HOST[:PORT]")
     founding.add_argument("--port", type=int, default=443)
     founding.add_argument("--stun-port", type=int, default=3478)
+    commands.add_parser("describe", help="print docs/openapi.json")
     asked = parser.parse_args()
     try:
+        if asked.command == "describe":
+            print(json.dumps(document(), indent=1, sort_keys=True))
+            return 0
         if asked.command == "serve":
             control = socket.socket(fileno=asked.control_fd)
             api = None if asked.api_fd is None else socket.socket(fileno=asked.api_fd)

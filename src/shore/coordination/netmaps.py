@@ -59,7 +59,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Netmaps:
-    """The netmaps of all nodes under one policy. `version` is the highest that was given out in this epoch."""
+    """The netmaps of all nodes under one policy. `version` is the highest given out in this epoch."""
 
     def __init__(self, policy: Policy, shared: tuple[Names, Server], version: int) -> None:
         self.version = version
