@@ -1,8 +1,10 @@
 """`shore invite`, `tokens`, `nodes` and `server`: who is let in, who is there, and how the server is. They
 ask the coordination server of this machine."""
 
+import os
+import sys
 import time
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import quote
 
 import click
@@ -10,11 +12,13 @@ import msgspec
 
 from shore.cli.asking import FAILED, NOT_RUNNING, TIMED_OUT, fail, seconds
 from shore.io import serverapi
+from shore.io.state import root
 from shore.wire import server as said
 
 T = TypeVar("T", bound=msgspec.Struct)
 NEVER = "never"
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/server.md).")
+FILE = click.argument("file", metavar="FILE", type=click.Path())
 NAME = click.argument("name")
 EXPIRES = click.option("--expires", default="1h", show_default=True, metavar="TIME|never")
 
@@ -145,6 +149,20 @@ def status(as_json: bool) -> None:
         click.echo(f"{relay.id} at {', '.join(relay.addresses)}, {'online' if relay.online else 'offline'}")
 
 
+@server.command()
+@FILE
+def backup(file: str) -> None:
+    """Write all of the network, keys included, to FILE; the server may run."""
+    _become("backup", file)
+
+
+@server.command()
+@FILE
+def restore(file: str) -> None:
+    """Make the network anew from FILE, on a machine that has none."""
+    _become("restore", file)
+
+
 @server.group(invoke_without_command=True)
 @click.pass_context
 @JSON
@@ -174,6 +192,12 @@ def revoke_key(prefix: str) -> None:
     """Let nobody in by the key any more."""
     obtain("DELETE", f"/keys/{path_word(prefix)}", said.KeyShown)
     click.echo(f"{prefix} is revoked")
+
+
+def _become(command: str, file: str) -> NoReturn:
+    """What touches the server's files needs its code, which is not loaded for anything else."""
+    words = ("-m", "shore.coordination", command, "--state", str(root()), file)
+    os.execv(sys.executable, [sys.executable, *words])
 
 
 def obtain(method: str, route: str, kind: type[T], body: msgspec.Struct | None = None) -> T:

@@ -76,7 +76,7 @@ def found(state: Path, name: str, advertise: tuple[str, ...], port: int, stun_po
     making.mkdir(mode=0o700, parents=True)
     try:
         founded = _make(making, name, addresses, udp)
-        _give_away(making)
+        give_away(making)
         (making / "relay").rename(relay)
         (making / "server").rename(server)
     finally:
@@ -212,7 +212,7 @@ def _new_certificate(relay: Path, name: str) -> bytes:
     return hashlib.sha256(public).digest()
 
 
-def _give_away(making: Path) -> None:
+def give_away(making: Path) -> None:
     """To the user that server and relay run as; the root key stays with who founds."""
     user, group = map(int, plane_user().split(":"))
     for path in (making / "server", making / "relay"):
