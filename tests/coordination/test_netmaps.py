@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shore.coordination.members import Member
-from shore.coordination.netmaps import KEPT, Change, Netmaps, Node
+from shore.coordination.netmaps import Change, Netmaps, Node
 from shore.coordination.policy import STARTER, compile
+from shore.coordination.records import KEPT
 from shore.model.desired import Candidate
-from shore.model.netmap import LEASE_S, Names, Peer, Server
+from shore.model.netmap import LEASE_S, Names, Peer, Relay, Server
 from shore.wire.signing import digest
 
 NOW = 1_000_000.0
@@ -122,3 +123,38 @@ def test_deltas_lead_where_the_whole_is(steps: list[tuple[int, int]]) -> None:
         assert digest(latest.records) == latest.digest
         assert latest.version >= held.version
         held = latest
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 6), st.booleans()), max_size=30))
+def test_what_was_built_by_changes_is_what_is_built_at_once(steps: list[tuple[int, int, bool]]) -> None:
+    made, policy, there = netmaps(), STARTER, dict[int, Node]()
+    for number, what, settled in steps:
+        if what == 0:
+            made.remove(number)
+            there.pop(number, None)
+        elif what == 1:
+            policy = STARTER if number % 2 else APART
+            made.govern(compile(policy))
+        elif what == 2:
+            relay = Relay(f"relay-{number}", bytes(32), (f"192.0.2.{number}:443",))
+            made.offer([relay])
+        else:
+            there[number] = msgspec.structs.replace(
+                node(number, *["tag:hub"] * (what == 3)),
+                node_key=bytes([number + 10 * what] * 32),
+                online=bool(what % 2),
+            )
+            made.put(there[number])
+        if settled:
+            made.settle(NOW)
+    made.settle(NOW)
+    fresh = netmaps(*there.values(), policy=policy)
+    relays = {"relay:relay-1", "relay:relay-2", "relay:relay-3", "relay:relay-4", "relay:relay-5"}
+    for number in there:
+        built = made.latest(number)
+        own = {key: value for key, value in built.records.items() if key not in relays}
+        assert own == fresh.latest(number).records
+        assert len(built.records) - len(own) <= 1
+        assert built.digest == digest(built.records)
+        assert made.by_key(there[number].node_key) == number

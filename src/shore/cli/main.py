@@ -23,7 +23,7 @@ from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, 
 from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
-from shore.cli.server import invite, nodes, tokens
+from shore.cli.server import invite, nodes, server, tokens
 from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
 from shore.cli.unit import unit_text
 from shore.io import systemd
@@ -325,5 +325,6 @@ for command in (
     invite,
     tokens,
     nodes,
+    server,
 ):
     main.add_command(command)

@@ -1,8 +1,10 @@
-"""`shore invite`, `shore tokens` and `shore nodes`: who is let in, and who is there. They ask
-the coordination server of this machine."""
+"""`shore invite`, `tokens`, `nodes` and `server`: who is let in, who is there, and how the server is. They
+ask the coordination server of this machine."""
 
+import os
+import sys
 import time
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import quote
 
 import click
@@ -10,11 +12,13 @@ import msgspec
 
 from shore.cli.asking import FAILED, NOT_RUNNING, TIMED_OUT, fail, seconds
 from shore.io import serverapi
-from shore.wire import server
+from shore.io.state import root
+from shore.wire import server as said
 
 T = TypeVar("T", bound=msgspec.Struct)
 NEVER = "never"
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/server.md).")
+FILE = click.argument("file", metavar="FILE", type=click.Path())
 NAME = click.argument("name")
 EXPIRES = click.option("--expires", default="1h", show_default=True, metavar="TIME|never")
 
@@ -37,8 +41,8 @@ def invite(
 ) -> None:
     """Print the command that lets a machine join the network."""
     lifetime = None if expires == NEVER else seconds(expires)
-    asked = server.Invite(user, tags, reusable, ephemeral, lifetime)
-    made = obtain("POST", "/tokens", server.Invited, asked)
+    asked = said.Invite(user, tags, reusable, ephemeral, lifetime)
+    made = obtain("POST", "/tokens", said.Invited, asked)
     line = _Line(1, made.token, f"shore up --join {made.token}")
     click.echo(msgspec.json.encode(line).decode() if as_json else line.command)
 
@@ -50,7 +54,7 @@ def tokens(context: click.Context, as_json: bool) -> None:
     """List the join tokens, by the first digits of their hash."""
     if context.invoked_subcommand is not None:
         return
-    found = obtain("GET", "/tokens", server.Tokens)
+    found = obtain("GET", "/tokens", said.Tokens)
     if as_json:
         show_json(found)
         return
@@ -67,7 +71,7 @@ def tokens(context: click.Context, as_json: bool) -> None:
 @click.option("--with-nodes", is_flag=True, help="Put out the machines that came with it, too.")
 def revoke(prefix: str, with_nodes: bool) -> None:
     """Let nobody in with the token any more."""
-    out = obtain("DELETE", f"/tokens/{path_word(prefix)}{'?with_nodes=true' * with_nodes}", server.Out)
+    out = obtain("DELETE", f"/tokens/{path_word(prefix)}{'?with_nodes=true' * with_nodes}", said.Out)
     click.echo(f"{prefix} is revoked")
     for name in out.nodes:
         click.echo(f"{name} is out")
@@ -82,7 +86,7 @@ def nodes() -> None:
 @JSON
 def list_nodes(as_json: bool) -> None:
     """List the nodes, those that are out included."""
-    found = obtain("GET", "/nodes", server.Nodes)
+    found = obtain("GET", "/nodes", said.Nodes)
     if as_json:
         show_json(found)
         return
@@ -97,7 +101,7 @@ def list_nodes(as_json: bool) -> None:
 @NAME
 def approve(name: str) -> None:
     """Let in a node that waits for it."""
-    obtain("POST", f"/nodes/{path_word(name)}/approve", server.NodeShown)
+    obtain("POST", f"/nodes/{path_word(name)}/approve", said.NodeShown)
     click.echo(f"{name} is a member")
 
 
@@ -105,7 +109,7 @@ def approve(name: str) -> None:
 @NAME
 def revoke_node(name: str) -> None:
     """Put a node out, for good."""
-    obtain("POST", f"/nodes/{path_word(name)}/revoke", server.NodeShown)
+    obtain("POST", f"/nodes/{path_word(name)}/revoke", said.NodeShown)
     click.echo(f"{name} is out")
 
 
@@ -113,7 +117,7 @@ def revoke_node(name: str) -> None:
 @NAME
 def expire(name: str) -> None:
     """Have a node draw another key; the one that it has counts no more."""
-    obtain("POST", f"/nodes/{path_word(name)}/expire", server.NodeShown)
+    obtain("POST", f"/nodes/{path_word(name)}/expire", said.NodeShown)
     click.echo(f"the key of {name} counts no more")
 
 
@@ -122,14 +126,84 @@ def expire(name: str) -> None:
 @click.argument("new")
 def rename(name: str, new: str) -> None:
     """Call a node NEW."""
-    obtain("POST", f"/nodes/{path_word(name)}/rename", server.NodeShown, server.Rename(new))
+    obtain("POST", f"/nodes/{path_word(name)}/rename", said.NodeShown, said.Rename(new))
     click.echo(f"{name} is {new} now")
+
+
+@click.group()
+def server() -> None:
+    """See to the coordination server of this machine (docs/server.md)."""
+
+
+@server.command()
+@JSON
+def status(as_json: bool) -> None:
+    """Say how the server is."""
+    found = obtain("GET", "/status", said.ServerStatus)
+    if as_json:
+        show_json(found)
+        return
+    click.echo(f"network {found.network} at {', '.join(found.addresses)}")
+    click.echo(f"{found.nodes} nodes, {found.online} online; netmap {found.epoch}.{found.version}")
+    for relay in found.relays:
+        click.echo(f"{relay.id} at {', '.join(relay.addresses)}, {'online' if relay.online else 'offline'}")
+
+
+@server.command()
+@FILE
+def backup(file: str) -> None:
+    """Write all of the network, keys included, to FILE; the server may run."""
+    _become("backup", file)
+
+
+@server.command()
+@FILE
+def restore(file: str) -> None:
+    """Make the network anew from FILE, on a machine that has none."""
+    _become("restore", file)
+
+
+@server.group(invoke_without_command=True)
+@click.pass_context
+@JSON
+def keys(context: click.Context, as_json: bool) -> None:
+    """List the keys to the REST API, by the first digits of their hash."""
+    if context.invoked_subcommand is not None:
+        return
+    found = obtain("GET", "/keys", said.Keys)
+    if as_json:
+        show_json(found)
+        return
+    for key in found.keys:
+        click.echo("  ".join([key.prefix, "revoked" if key.revoked else key.right, key.note]).rstrip())
+
+
+@keys.command()
+@click.option("--write", is_flag=True, help="Who has it may change things; else he may look.")
+@click.option("--note", default="", help="What it is for.")
+def create(write: bool, note: str) -> None:
+    """Print a new key. It is shown this once."""
+    click.echo(obtain("POST", "/keys", said.KeyMade, said.KeyAsk("write" if write else "read", note)).key)
+
+
+@keys.command(name="revoke")
+@click.argument("prefix")
+def revoke_key(prefix: str) -> None:
+    """Let nobody in by the key any more."""
+    obtain("DELETE", f"/keys/{path_word(prefix)}", said.KeyShown)
+    click.echo(f"{prefix} is revoked")
+
+
+def _become(command: str, file: str) -> NoReturn:
+    """What touches the server's files needs its code, which is not loaded for anything else."""
+    words = ("-m", "shore.coordination", command, "--state", str(root()), file)
+    os.execv(sys.executable, [sys.executable, *words])
 
 
 def obtain(method: str, route: str, kind: type[T], body: msgspec.Struct | None = None) -> T:
     """Have the server do something, or end with one sentence."""
     try:
-        answer = serverapi.ask(method, server.ROUTE + route, body)
+        answer = serverapi.ask(method, said.ROUTE + route, body)
     except serverapi.NoServer as error:
         fail(str(error), NOT_RUNNING)
     except serverapi.Refused as error:

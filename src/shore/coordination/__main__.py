@@ -1,15 +1,19 @@
-"""`found` makes a network and prints what a join needs; `serve` is its server, on sockets given to it."""
+"""`found` makes a network and prints what a join needs; `serve` is its server, on sockets given to it;
+`backup` and `restore` keep it."""
 
 import argparse
 import asyncio
 import base64
+import json
 import socket
 import sys
 from pathlib import Path
 
 import msgspec
 
+from shore.coordination.backup import backup, restore
 from shore.coordination.found import NotFounded, found
+from shore.coordination.rest.application import document
 from shore.coordination.serve import serve
 
 
@@ -28,28 +32,45 @@ def main() -> int:
     founding.add_argument("--advertise", nargs="+", action="extend", required=True, metavar="HOST[:PORT]")
     founding.add_argument("--port", type=int, default=443)
     founding.add_argument("--stun-port", type=int, default=3478)
+    for command, words in (("backup", "write one file with all of the network"), ("restore", "make it anew")):
+        keeping = commands.add_parser(command, help=words)
+        keeping.add_argument("--state", type=Path, required=True)
+        keeping.add_argument("file", type=Path)
+    commands.add_parser("describe", help="print docs/openapi.json")
     asked = parser.parse_args()
     try:
-        if asked.command == "serve":
-            control = socket.socket(fileno=asked.control_fd)
-            api = None if asked.api_fd is None else socket.socket(fileno=asked.api_fd)
-            asyncio.run(serve(asked.state, control, api, asked.ready_fd))
-            return 0
-        made = found(asked.state, asked.name, tuple(asked.advertise), asked.port, asked.stun_port)
+        _carry_out(asked)
     except NotFounded as error:
         print(f"shore: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"shore: {asked.state}: {error.strerror}", file=sys.stderr)
+        print(f"shore: {error.filename or asked.state}: {error.strerror or error}", file=sys.stderr)
         return 1
-    said = {
-        "network": base64.b64encode(made.network).decode(),
-        "pin": base64.b64encode(made.pin).decode(),
-        "root": base64.b64encode(made.root).decode(),
-        "addresses": made.addresses,
-    }
-    print(msgspec.json.encode(said).decode())
     return 0
+
+
+def _carry_out(asked: argparse.Namespace) -> None:
+    match asked.command:
+        case "serve":
+            control = socket.socket(fileno=asked.control_fd)
+            api = None if asked.api_fd is None else socket.socket(fileno=asked.api_fd)
+            asyncio.run(serve(asked.state, control, api, asked.ready_fd))
+        case "backup":
+            backup(asked.state, asked.file)
+            print(f"{asked.file} holds all keys of the network: guard it")
+        case "restore":
+            print(f"the network is restored, in epoch {restore(asked.state, asked.file)}")
+        case "describe":
+            print(json.dumps(document(), indent=1, sort_keys=True))
+        case _:
+            made = found(asked.state, asked.name, tuple(asked.advertise), asked.port, asked.stun_port)
+            said = {
+                "network": base64.b64encode(made.network).decode(),
+                "pin": base64.b64encode(made.pin).decode(),
+                "root": base64.b64encode(made.root).decode(),
+                "addresses": made.addresses,
+            }
+            print(msgspec.json.encode(said).decode())
 
 
 if __name__ == "__main__":

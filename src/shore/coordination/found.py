@@ -78,7 +78,7 @@ def found(state: Path, name: str, advertise: tuple[str, ...], port: int, stun_po
     making.mkdir(mode=0o700, parents=True)
     try:
         founded = _make(making, name, addresses, udp, (port, stun_port))
-        _give_away(making)
+        give_away(making)
         # Both belong to a user who has to get there; what else is in STATE has rights of its own.
         state.chmod(0o711)
         (making / "relay").rename(relay)
@@ -219,7 +219,7 @@ def _new_certificate(relay: Path, name: str) -> bytes:
     return hashlib.sha256(public).digest()
 
 
-def _give_away(making: Path) -> None:
+def give_away(making: Path) -> None:
     """To the user that server and relay run as; the root key stays with who founds."""
     user, group = map(int, plane_user().split(":"))
     for path in (making / "server", making / "relay"):

@@ -9,7 +9,8 @@ import os
 import time
 
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
+from starlette.routing import Mount, WebSocketRoute
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from shore.coordination.mesh import Mesh, node_of
@@ -22,8 +23,8 @@ from shore.wire import control
 MOST_REFUSALS = 5
 
 
-def app(mesh: Mesh) -> Starlette:
-    """What is served behind the relay's TLS port."""
+def app(mesh: Mesh, rest: ASGIApp) -> Starlette:
+    """What is served behind the relay's TLS port: links, and the REST API beside them."""
 
     async def link(socket: WebSocket) -> None:
         if control.SUBPROTOCOL not in socket.scope["subprotocols"]:
@@ -32,7 +33,7 @@ def app(mesh: Mesh) -> Starlette:
         await socket.accept(control.SUBPROTOCOL)
         await Link(socket, mesh).live()
 
-    return Starlette(routes=[WebSocketRoute(control.PATH, link)])
+    return Starlette(routes=[WebSocketRoute(control.PATH, link), Mount("/", rest)])
 
 
 class Link:

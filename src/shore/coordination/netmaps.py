@@ -5,24 +5,24 @@ concerns: a node that moved concerns those that hold it, a member that came or w
 it has, a new policy concerns all. Concerned nodes are marked and built again once, when the burst is over, so
 ten changes in a tenth of a second are one delta. A node that is built and did not change keeps its version.
 
-A delta is made against what a node holds, and that is known while this server lives: of each node the records
-of the last `KEPT` versions are kept by reference. Whoever holds anything else gets the whole.
+A delta is made against what a node holds, and that is known while this server lives (`records`). Whoever
+holds anything else gets the whole. Of a concerned node only those records are built that may be others now:
+its own, those of peers that it got or lost, and those of peers of whom something changed.
 
 Pure: clock, signing and sockets are the caller's.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 import msgspec
 
 from shore.coordination.members import Member
 from shore.coordination.policy import Policy
+from shore.coordination.records import Records, hashes_of
 from shore.model.desired import Candidate
 from shore.model.netmap import LEASE_S, Filter, Names, Peer, Record, Relay, Self, Server
-from shore.wire.signing import digest
 
-KEPT = 8
 DAY_S = 86400.0
 _encoder = msgspec.msgpack.Encoder()
 
@@ -59,19 +59,23 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Netmaps:
-    """The netmaps of all nodes under one policy; `version` is the highest given out in this epoch."""
+    """The netmaps of all nodes under one policy. `version` is the highest given out in this epoch."""
 
     def __init__(self, policy: Policy, shared: tuple[Names, Server], version: int) -> None:
         self.version = version
         self.policy = policy
         self._names, self._server = shared
         self._relays: tuple[Relay, ...] = ()
+        self._relays_gone: set[str] = set()
         self._nodes: dict[int, Node] = {}
         self._by_key: dict[bytes, int] = {}
         self._members: tuple[Member, ...] = ()
         self._edges: dict[int, set[int]] = {}
-        self._kept: dict[int, OrderedDict[int, Built]] = {}
+        self._records: dict[int, Records] = {}
+        self._held: dict[int, dict[int, str]] = {}
+        self._ids: dict[int, str] = {}
         self._marked: set[int] = set()
+        self._touched: set[int] = set()
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -99,6 +103,7 @@ class Netmaps:
         """Begin with these, whom nobody was told of yet."""
         self._nodes = {node.member.id: node for node in nodes}
         self._by_key = {node.node_key: number for number, node in self._nodes.items()}
+        self._ids = {number: _id(node) for number, node in self._nodes.items()}
         self._redraw(set(self._nodes))
 
     def put(self, node: Node) -> None:
@@ -108,6 +113,8 @@ class Netmaps:
         if before == node:
             return
         self._nodes[number] = node
+        self._ids[number] = _id(node)
+        self._touched.add(number)
         if before is not None:
             self._by_key.pop(before.node_key, None)
         self._by_key[node.node_key] = number
@@ -121,7 +128,10 @@ class Netmaps:
         node = self._nodes.pop(number, None)
         if node is not None:
             self._by_key.pop(node.node_key, None)
-            self._kept.pop(number, None)
+            self._records.pop(number, None)
+            self._held.pop(number, None)
+            self._ids.pop(number, None)
+            self._touched.discard(number)
             self._redraw({number})
             self._marked.discard(number)
 
@@ -134,40 +144,48 @@ class Netmaps:
         """These are the relays now."""
         offered = tuple(relays)
         if offered != self._relays:
+            self._relays_gone |= {f"relay:{relay.id}" for relay in self._relays}
             self._relays = offered
             self._marked |= self._nodes.keys()
 
     def renew(self) -> None:
         """A day is over: leases are to be renewed."""
+        self._touched |= self._nodes.keys()
         self._marked |= self._nodes.keys()
 
     def settle(self, now: float) -> tuple[int, ...]:
         """Build what is marked; the nodes whose netmap is another now."""
         marked, self._marked = self._marked, set()
+        touched, self._touched = self._touched, set()
         lease_until = (now // DAY_S) * DAY_S + LEASE_S
-        encoded = {
-            number: _encoder.encode(_peer(self._nodes[number], lease_until))
-            for number in {peer for one in marked for peer in self._edges[one]}
-        }
-        shared = self._shared()
-        return tuple(number for number in sorted(marked) if self._build(number, shared, encoded))
+
+        @cache
+        def encoded(number: int) -> bytes:
+            return _encoder.encode(_peer(self._nodes[number], lease_until))
+
+        shared, hashes = self._shared(), cache(hashes_of)
+        return tuple(
+            number for number in sorted(marked) if self._build(number, touched, shared, encoded, hashes)
+        )
 
     def is_built(self, number: int) -> bool:
         """Whether the node has a netmap, of whatever age."""
-        return number in self._kept
+        return number in self._records
 
     def latest(self, number: int) -> Built:
         """The netmap of a node that was settled."""
-        return next(reversed(self._kept[number].values()))
+        records = self._records[number]
+        return Built(records.version, records.digest, dict(records.content))
 
     def since(self, number: int, version: int) -> Change | None:
         """What changed since that version; None where only the whole will do."""
-        kept = self._kept[number]
-        if version not in kept:
+        records = self._records[number]
+        found = records.since(version)
+        if found is None:
             return None
-        old, new = kept[version], self.latest(number)
-        changed = {key: value for key, value in new.records.items() if old.records.get(key) != value}
-        return Change(old.digest, changed, tuple(sorted(old.records.keys() - new.records.keys())))
+        from_digest, ids = found
+        changed = {key: records.content[key] for key in ids if key in records.content}
+        return Change(from_digest, changed, tuple(sorted(ids - changed.keys())))
 
     def _redraw(self, moved: set[int]) -> None:
         """Edges anew, and whoever has, had or is what moved is concerned; rules hang on all members."""
@@ -183,23 +201,36 @@ class Netmaps:
         records |= {"server": self._server, "names": self._names}
         return {key: _encoder.encode(record) for key, record in records.items()}
 
-    def _build(self, number: int, shared: Mapping[str, bytes], encoded: Mapping[int, bytes]) -> bool:
-        node = self._nodes[number]
-        rules = self.policy.rules_for(node.member, self._members)
-        records = {
+    def _build(
+        self,
+        number: int,
+        touched: set[int],
+        shared: Mapping[str, bytes],
+        encoded: Callable[[int], bytes],
+        hashes: Callable[[str, bytes], bytes],
+    ) -> bool:
+        node, edges = self._nodes[number], self._edges[number]
+        records, held = self._records.setdefault(number, Records()), self._held.setdefault(number, {})
+        news = (edges - held.keys()) | (edges & touched)
+        gone = [held.pop(peer) for peer in held.keys() - edges]
+        gone += [held[peer] for peer in news & held.keys() if held[peer] != self._ids[peer]]
+        held.update((peer, self._ids[peer]) for peer in news)
+        own = {
             **shared,
             "self": _encoder.encode(_self(node)),
-            "filter": _encoder.encode(Filter(rules)),
-            **{f"peer:{self._nodes[p].node_key.hex()}": encoded[p] for p in self._edges[number]},
+            "filter": _encoder.encode(Filter(self.policy.rules_for(node.member, self._members))),
         }
-        kept = self._kept.setdefault(number, OrderedDict())
-        if kept and self.latest(number).records == records:
+        changed = own | {self._ids[peer]: encoded(peer) for peer in news}
+        ids = records.change(changed, (*gone, *self._relays_gone), hashes)
+        if not ids:
             return False
         self.version += 1
-        kept[self.version] = Built(self.version, digest(records), records)
-        if len(kept) > KEPT:
-            kept.popitem(last=False)
+        records.step(self.version, ids)
         return True
+
+
+def _id(node: Node) -> str:
+    return f"peer:{node.node_key.hex()}"
 
 
 def _self(node: Node) -> Self:

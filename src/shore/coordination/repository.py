@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shore.coordination import names
+from shore.coordination.keyring import Keyring
 from shore.coordination.roll import Roll, is_key_known, note, put_out
 from shore.coordination.schema import networks, nodes, policies, tokens
 from shore.wire.token import secret_hash, secret_prefix
@@ -39,7 +40,7 @@ class Invitation(msgspec.Struct, frozen=True):
 
 
 class Repository:
-    """The database, whichever it is; `roll` has the members."""
+    """The database, whichever it is; `roll` has the members, `keyring` the keys to the REST API."""
 
     def __init__(self, url: str) -> None:
         self.engine: AsyncEngine = create_async_engine(url)
@@ -47,6 +48,7 @@ class Repository:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_immediate)
         self.roll = Roll(self.engine)
+        self.keyring = Keyring(self.engine)
 
     async def close(self) -> None:
         """Let go of the database."""

@@ -1,7 +1,7 @@
 """The server's process: listening sockets from its parent, one loop. SIGTERM ends it cleanly.
 
-Nodes come by the control socket, which the relay splices to; people and scripts of this machine by the api
-socket.
+Nodes, and scripts elsewhere, come by the control socket, which the relay splices to; people and scripts of
+this machine by the api socket.
 """
 
 import asyncio
@@ -31,9 +31,10 @@ async def serve(state: Path, control: socket.socket, api: socket.socket | None, 
     repository = Repository(f"sqlite+aiosqlite:///{server / 'server.db'}")
     mesh = Mesh(read_founded(state), read_key(server / "netmap.key"), repository)
     await mesh.load(time.time())
-    doors = [(_Door(_config(app(mesh))), control)]
+    rest = application(mesh)
+    doors = [(_Door(_config(app(mesh, rest))), control)]
     if api is not None:
-        doors.append((_Door(_config(application(mesh), LocalProtocol)), api))
+        doors.append((_Door(_config(rest, LocalProtocol)), api))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _close, [door for door, _ in doors])

@@ -9,6 +9,9 @@
     POST   /api/v1/nodes/NAME/revoke      -> NodeShown: it is out for good
     POST   /api/v1/nodes/NAME/expire      -> NodeShown: it has to draw another key
     POST   /api/v1/nodes/NAME/rename  Rename -> NodeShown
+    GET    /api/v1/keys                   -> Keys
+    POST   /api/v1/keys      KeyAsk       -> KeyMade: the key is shown once
+    DELETE /api/v1/keys/PREFIX            -> KeyShown
 
 Times are seconds of the Unix epoch. What cannot be done is an answer of 4xx with a `Refusal`
 (`shore.wire.policy`).
@@ -100,6 +103,36 @@ class Rename(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a node is to be called."""
 
     name: Annotated[str, msgspec.Meta(max_length=63)]
+
+
+class KeyAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key to the API is asked for; `note` says what for."""
+
+    right: Literal["read", "write"]
+    note: Annotated[str, msgspec.Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]*" + END)] = ""
+
+
+class KeyMade(msgspec.Struct, frozen=True):
+    """The key, which is kept nowhere, and what lists call it."""
+
+    key: str
+    prefix: str
+
+
+class KeyShown(msgspec.Struct, frozen=True):
+    """A key as lists show it."""
+
+    prefix: str
+    right: Literal["read", "write"]
+    note: str
+    created_at: float
+    revoked: bool
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """All keys, newest first."""
+
+    keys: tuple[KeyShown, ...]
 
 
 class RelayShown(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """From the table of routes to an application, and to the document that describes it."""
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -12,18 +13,33 @@ from starlette.responses import Response
 
 from shore import __version__
 from shore.coordination.mesh import Mesh
-from shore.coordination.rest import nodes, policies, status, tokens
-from shore.coordination.rest.door import body_of, who_asks
+from shore.coordination.rest import keys, nodes, policies, status, tokens
+from shore.coordination.rest.door import Door, body_of
 from shore.coordination.rest.route import Asked, Route, Wrong
 from shore.wire.policy import Complaint, Refusal
 from shore.wire.server import ROUTE
 
-ROUTES: tuple[Route, ...] = (*status.ROUTES, *tokens.ROUTES, *nodes.ROUTES, *policies.ROUTES)
+ROUTES: tuple[Route, ...] = (*status.ROUTES, *tokens.ROUTES, *nodes.ROUTES, *policies.ROUTES, *keys.ROUTES)
+Endpoint = Callable[[Request], Awaitable[Response]]
 SCHEMAS = "#/components/schemas/{name}"
 
 
 def application(mesh: Mesh) -> FastAPI:
     """Everything under /api/v1."""
+    door = Door(mesh.repository.keyring)
+    return _application(lambda route: _endpoint(route, mesh, door))
+
+
+def document() -> dict[str, Any]:
+    """What describes it (docs/openapi.json)."""
+
+    async def nobody_asks(request: Request) -> Response:
+        raise NotImplementedError
+
+    return _application(lambda _: nobody_asks).openapi()
+
+
+def _application(endpoint: Callable[[Route], Endpoint]) -> FastAPI:
     app = FastAPI(
         title="Shore coordination server",
         version=__version__,
@@ -40,7 +56,7 @@ def application(mesh: Mesh) -> FastAPI:
     for route in ROUTES:
         app.add_api_route(
             ROUTE + route.path,
-            _endpoint(route, mesh),
+            endpoint(route),
             methods=[route.method],
             operation_id=route.does.__name__,
             summary=route.does.__doc__,
@@ -52,20 +68,24 @@ def application(mesh: Mesh) -> FastAPI:
     return app
 
 
-def _endpoint(route: Route, mesh: Mesh) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
+def _endpoint(route: Route, mesh: Mesh, door: Door) -> Endpoint:
+    async def respond(request: Request) -> Response:
         try:
-            who = who_asks(request, route.right)
+            now = time.time()
+            who = await door.who_asks(request, route.right, now)
             body = await body_of(request)
             taken = None if route.takes is None else msgspec.json.decode(body or b"{}", type=route.takes)
-            asked = Asked(mesh, who, taken, request.path_params, request.query_params, time.time())
+            asked = Asked(mesh, who, taken, request.path_params, request.query_params, now)
             return _said(200, await route.does(asked))
         except Wrong as error:
-            return _said(error.status, Refusal(error.complaint))
+            answer = _said(error.status, Refusal(error.complaint))
+            if error.again_in is not None:
+                answer.headers["Retry-After"] = str(max(1, math.ceil(error.again_in)))
+            return answer
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _said(422, Refusal(Complaint(f"the request cannot be read: {error}")))
 
-    return answer
+    return respond
 
 
 def _said(code: int, what: msgspec.Struct) -> Response:

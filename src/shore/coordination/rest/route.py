@@ -9,7 +9,7 @@ from shore.coordination.mesh import Mesh
 from shore.wire.policy import Complaint
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Right = Literal["read", "write"]
+Right = Literal["read", "write", "root"]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """`query` are switches, off by default."""
+    """`right` `root` is had on the local socket alone; `query` are switches, off by default."""
 
     method: Method
     path: str
@@ -36,11 +36,12 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Wrong(Exception):
-    """It cannot be done: the code of the answer, and why."""
+    """It cannot be done: the code of the answer, why, and in how many seconds it may."""
 
-    def __init__(self, status: int, complaint: Complaint) -> None:
+    def __init__(self, status: int, complaint: Complaint, again_in: float | None = None) -> None:
         super().__init__(complaint.sentence)
         self.status = status
+        self.again_in = again_in
         self.complaint = complaint
 
 
