@@ -341,6 +341,13 @@ def test_a_peer_that_answers_by_the_relay_is_not_away_any_more() -> None:
     assert table.ways()[0] == ("relay", 5, PLACE)
 
 
+def test_without_any_link_a_relay_is_dialled_every_3_seconds_at_least() -> None:
+    table = Table(A)
+    for _ in range(10):
+        table.tell(LinkDialFailed("a", "connection refused"))
+        assert table.after(3.0) == [dial(A)]
+
+
 def test_places_and_endpoints_are_told_apart() -> None:
     assert is_place(PLACE)
     assert not is_place("[100:1::5]:51820")

@@ -3,7 +3,8 @@
 A node keeps two links warm where there are two relays, and one to the home relay of each peer that asks for
 it, since a peer is reached where *it* is. The *home relay* is the one of our links that answers fastest, with
 a margin, so that it does not move for nothing. A relay that cannot be dialled, or does not let us in, gives
-way to the next one and is tried again ever more slowly; one that was up is dialled again at once.
+way to the next one and is tried again ever more slowly, unless we have no link at all; one that was up is
+dialled again at once.
 
 A link is *leaving* when its relay said so, or when our own way there may have changed. Another one is dialled
 then, and the old one is closed when the new one is up: a move, not a gap. Links die with a data plane, as TLS
@@ -175,7 +176,9 @@ class Relays:
         failures = self._failures.get(relay, 0)
         self._failures[relay] = failures + 1
         waits = timers.RELAY_RETRY
-        self._due[relay] = now + waits[min(failures, len(waits) - 1)]
+        wait = waits[min(failures, len(waits) - 1)]
+        linked = any(link.up for link in self.links.values())
+        self._due[relay] = now + (wait if linked else min(wait, timers.RELAY_RETRY_ALONE))
         return [] if failures else [Announce(f"no link to relay {self._address(relay)}", reason)]
 
     def _learn(self, fact: Fact, now: float) -> list[Action]:
