@@ -258,6 +258,24 @@ def test_home_is_the_relay_that_answers_fastest_by_a_margin() -> None:
     assert home(60.0, 20.0) == "b"
 
 
+def test_a_relay_that_drops_what_it_is_given_is_home_no_more() -> None:
+    table = Table(A, B)
+    table.up(5, "a")
+    table.up(6, "b")
+
+    def home(second: int, dropped: int) -> str | None:
+        counters = (
+            LinkCounters(5, "up", 1.0, 20.0, 1000 * second, 0, dropped),
+            LinkCounters(6, "up", 1.0, 60.0, 1000 * second, 0, 0),
+        )
+        table.tell(PlaneAnswered({}, {}, None, links=counters))
+        return table.node.relays.home
+
+    assert home(1, 0) == "a"
+    assert home(2, 10) == "a", "one of a hundred is what any link may lose"
+    assert home(3, 510) == "b"
+
+
 def test_a_relay_that_the_configuration_drops_is_closed() -> None:
     table = Table(A, B)
     table.up(5, "a")

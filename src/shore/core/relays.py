@@ -1,10 +1,10 @@
 """Links to relays: which are wanted, when to dial, and where peers are at them.
 
 A node keeps two links warm where there are two relays, and one to the home relay of each peer that asks for
-it, since a peer is reached where *it* is. The *home relay* is the one of our links that answers fastest, with
-a margin, so that it does not move for nothing. A relay that cannot be dialled, or does not let us in, gives
-way to the next one and is tried again ever more slowly, unless we have no link at all; one that was up is
-dialled again at once.
+it, since a peer is reached where *it* is. The *home relay* is the one of our links that costs least, round
+trip and what its queue had to drop as `score` counts them, with a margin, so that it does not move for
+nothing. A relay that cannot be dialled, or does not let us in, gives way to the next one and is tried again
+ever more slowly, unless we have no link at all; one that was up is dialled again at once.
 
 A link is *leaving* when its relay said so, or when our own way there may have changed. Another one is dialled
 then, and the old one is closed when the new one is up: a move, not a gap. Links die with a data plane, as TLS
@@ -29,6 +29,7 @@ from shore.core.events import (
     PlaneAnswered,
     PlaneLost,
 )
+from shore.core.score import LOSS_FREE, MS_PER_PERCENT
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import RelayLink
@@ -38,6 +39,8 @@ from shore.wire.relay import tag_of
 WARM = 2
 MARGIN_MS = 10.0
 MARGIN_SHARE = 1 / 3
+# How much of the newest share goes into a link's loss.
+LOSS_SHARE = 0.2
 # RFC 6666's discard prefix: an address that nobody has.
 PLACES = "[100::"
 # Of how many links the addresses are known: paths by one that ended are still spoken of.
@@ -54,8 +57,24 @@ class Link:
         self.up = False
         self.leaving = False
         self.rtt_ms: float | None = None
+        # A share, smoothed, of the datagrams that it was given and had to drop.
+        self.loss = 0.0
+        self._sent = self._drops = 0
         # What we look like from there.
         self.observed: str | None = None
+
+    def counted(self, entry: LinkCounters) -> None:
+        """Take its numbers."""
+        self.rtt_ms = entry.rtt_ms
+        sent, dropped = entry.sent - self._sent, entry.drops - self._drops
+        self._sent, self._drops = entry.sent, entry.drops
+        if sent > 0:
+            self.loss += LOSS_SHARE * (min(dropped / sent, 1.0) - self.loss)
+
+    def cost_ms(self) -> float | None:
+        """What it costs to be reached by it; None while its round trip is not known."""
+        lossy = max(self.loss - LOSS_FREE, 0.0) * 100 * MS_PER_PERCENT
+        return None if self.rtt_ms is None else self.rtt_ms + lossy
 
 
 class Relays:
@@ -230,7 +249,7 @@ class Relays:
             link = self.links.get(entry.id)
             if link is None:
                 continue
-            link.rtt_ms = entry.rtt_ms
+            link.counted(entry)
             if entry.state == "down":
                 actions += self._went_down(entry.id, "the data plane lost it", now)
         self._choose_home()
@@ -238,7 +257,8 @@ class Relays:
 
     def _choose_home(self) -> None:
         up = [link for link in self.links.values() if link.up and not link.leaving]
-        measured = {link.wish.relay: link.rtt_ms for link in up if link.rtt_ms is not None}
+        costs = ((link.wish.relay, link.cost_ms()) for link in up)
+        measured = {relay: cost for relay, cost in costs if cost is not None}
         if not measured:
             return
         best = min(measured, key=lambda relay: measured[relay])
