@@ -249,6 +249,13 @@ def test_ping_tells_each_path_apart(brain: Brain) -> None:
     )
 
 
+def test_ping_names_the_relay_that_a_path_goes_by(brain: Brain) -> None:
+    probed = PathPing(1, "eth0", "203.0.113.5:443", True, True, 10.0, "relay")
+    brain.answers[api.AskPoke] = [api.Poked(True, (probed,))]
+    result = shore("ping", "office", "-c", "1")
+    assert result.output.startswith("1: via eth0 by relay 203.0.113.5:443 (primary): 10.0 ms\n")
+
+
 def test_ping_without_any_answer_is_code_5(brain: Brain) -> None:
     brain.answers[api.AskPoke] = [pinged(None, None)]
     result = shore("ping", "office", "-c", "1")

@@ -24,6 +24,7 @@ from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import Path, RelayLink, Socket
 from shore.model.facts import (
     Acquainted,
+    Away,
     Fact,
     LinkCounters,
     LinkDown,
@@ -177,7 +178,7 @@ def test_a_place_is_never_told_as_a_candidate() -> None:
 def test_a_relay_that_cannot_be_dialled_gives_way_and_is_tried_ever_more_slowly() -> None:
     table = Table(A, B, C)
     assert table.tell(LinkDialFailed("a", "connection refused")) == [dial(C)]
-    assert "no link to relay a" in table.said
+    assert "no link to relay a.example:443" in table.said
     table.up(5, "b")
     assert table.after(600.0) == [dial(A)], "its peer is there, so it is not given up"
     assert table.tell(LinkDialFailed("a", "connection refused")) == []
@@ -257,6 +258,24 @@ def test_home_is_the_relay_that_answers_fastest_by_a_margin() -> None:
     assert home(60.0, 20.0) == "b"
 
 
+def test_a_relay_that_drops_what_it_is_given_is_home_no_more() -> None:
+    table = Table(A, B)
+    table.up(5, "a")
+    table.up(6, "b")
+
+    def home(second: int, dropped: int) -> str | None:
+        counters = (
+            LinkCounters(5, "up", 1.0, 20.0, 1000 * second, 0, dropped),
+            LinkCounters(6, "up", 1.0, 60.0, 1000 * second, 0, 0),
+        )
+        table.tell(PlaneAnswered({}, {}, None, links=counters))
+        return table.node.relays.home
+
+    assert home(1, 0) == "a"
+    assert home(2, 10) == "a", "one of a hundred is what any link may lose"
+    assert home(3, 510) == "b"
+
+
 def test_a_relay_that_the_configuration_drops_is_closed() -> None:
     table = Table(A, B)
     table.up(5, "a")
@@ -265,14 +284,86 @@ def test_a_relay_that_the_configuration_drops_is_closed() -> None:
     assert table.links() == []
 
 
-def test_status_names_links_and_words_name_relays() -> None:
+def by_relay(proof_age_s: float = 0.1) -> PeerCounters:
+    """The peer's counters while its packets go by link 5."""
+    path = PathCounters(1, "relay", 5, PLACE, primary=True, state="live", rtt_ms=20.0, observed=place_of(ME))
+    path = msgspec.structs.replace(path, proof_age_s=proof_age_s)
+    return PeerCounters(
+        PEER, PLACE, 5, True, 0.1, 1.0, 1.0, 1.0, None, 0, 0, 1, {}, probed=True, paths=(path,)
+    )
+
+
+def test_status_names_links_and_relays_and_no_place() -> None:
     table = Table(A)
     table.up(5, "a")
-    table.tell(PlaneAnswered({}, {}, None, links=(LinkCounters(5, "up", 3.0, 12.5, 0, 0, 0),)))
-    status = tunnel_status(table.node, table.now, brain_pid=1, public_key=None, notes=())
+    link = LinkCounters(5, "up", 3.0, 12.5, 0, 0, 0)
+    table.tell(PlaneAnswered({}, {}, (by_relay(),), links=(link,)))
+    status = tunnel_status(
+        table.node,
+        table.now,
+        brain_pid=1,
+        public_key=None,
+        notes=(),
+        local_of=lambda number, _: "[2001:db8::1]:4000" if number == 5 else None,
+    )
     link = status.links[0]
     assert (link.kind, link.address, link.state, link.rtt_ms) == ("relay", A.addresses[0], "up", 12.5)
-    assert table.node.underlay.sockets.words((5, PLACE)) == "relay a"
+    peer = status.peers[0]
+    assert (peer.endpoint, peer.by_relay) == (A.addresses[0], True)
+    path = peer.paths[0]
+    assert (path.kind, path.remote, path.local) == ("relay", A.addresses[0], "[2001:db8::1]:4000")
+    assert (path.family, path.observed) == (6, "203.0.113.1:4000")
+    assert "[100::" not in msgspec.json.encode(status).decode()
+
+
+def test_words_name_the_relay_of_a_link_that_ended_too() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    assert table.node.underlay.sockets.words((5, PLACE)) == "relay a.example:443"
+    table.fact(LinkDown(5, "the relay closed it"))
+    assert table.node.underlay.sockets.words((5, PLACE)) == "relay a.example:443"
+    assert "link to relay a.example:443 lost" in table.said
+
+
+def test_of_several_addresses_the_one_that_was_dialled_is_named() -> None:
+    both = msgspec.structs.replace(A, addresses=("a.example:443", "[2001:db8::5]:8443"))
+    table = Table(both)
+    table.tell(LinkDialled("a", 5, "2001:db8::5"))
+    assert table.node.relays.address(5) == "[2001:db8::5]:8443"
+
+
+def test_a_peer_that_is_away_from_its_relay_is_looked_for_there_last() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    relayed = ("relay", 5, PLACE)
+    assert table.ways() == [relayed, DIRECT]
+    table.fact(Away(5, PLACE))
+    assert table.ways() == [DIRECT, relayed]
+    table.after(9.0)
+    assert table.ways() == [DIRECT, relayed]
+    table.after(1.5)
+    assert table.ways() == [relayed, DIRECT]
+
+
+def test_a_peer_that_answers_by_the_relay_is_not_away_any_more() -> None:
+    table = Table(A)
+    table.up(5, "a")
+    table.fact(Acquainted(PEER, restarted=False))
+    table.fact(Roamed(PEER, 5, PLACE, "dead", DIRECT[2], 1))
+    table.fact(Away(5, PLACE))
+    assert table.ways()[0] == DIRECT
+    table.now += 2.0
+    table.tell(PlaneAnswered({}, {}, (by_relay(proof_age_s=3.0),)))
+    assert table.ways()[0] == DIRECT, "that answer is older than the relay's word"
+    table.tell(PlaneAnswered({}, {}, (by_relay(proof_age_s=0.1),)))
+    assert table.ways()[0] == ("relay", 5, PLACE)
+
+
+def test_without_any_link_a_relay_is_dialled_every_3_seconds_at_least() -> None:
+    table = Table(A)
+    for _ in range(10):
+        table.tell(LinkDialFailed("a", "connection refused"))
+        assert table.after(3.0) == [dial(A)]
 
 
 def test_places_and_endpoints_are_told_apart() -> None:

@@ -191,8 +191,21 @@ def test_a_path_that_flaps_is_named_and_only_the_last_changes_are_shown() -> Non
     assert why(peer(FIRST, SECOND), *old).suggestion is None
 
 
+def test_what_a_relay_does_not_reach_is_no_matter_of_udp() -> None:
+    relayed = path(FIRST, kind="relay", remote="203.0.113.5:443")
+    silent = msgspec.structs.replace(
+        peer(relayed, connected=False), endpoint="203.0.113.5:443", by_relay=True, paths=()
+    )
+    never = msgspec.structs.replace(silent, last_handshake_age_s=None, recovery="unreachable")
+    for one in (silent, never):
+        said = why(one)
+        assert "relay 203.0.113.5:443" in said.now
+        assert "relay 203.0.113.5:443" in str(said.suggestion)
+        assert "UDP" not in str(said.suggestion)
+
+
 def test_words_of_a_path() -> None:
-    assert path_words(path(kind="relay", uplink=None)) == "relayed to 198.51.100.2:51820"
+    assert path_words(path(kind="relay", uplink=None)) == "by relay 198.51.100.2:51820"
     assert figures(path(rtt_ms=None, loss_tx=None, loss_rx=None)) == ""
     assert [span(seconds) for seconds in (0.4, 119, 120, 7200, 172800)] == [
         "0 s",

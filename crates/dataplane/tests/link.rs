@@ -149,3 +149,18 @@ fn a_relay_that_falls_silent_is_dead_after_20_s() {
 }
 
 const SEED: [u8; 32] = [42; 32];
+
+#[test]
+fn an_idle_link_is_pinged_every_15_s_and_one_in_use_every_2_s() {
+    let relay = start(Manner::Plain, public());
+    let mut link = linked(&relay, Some(pin()));
+    assert_eq!(told(&mut link), [up()]);
+    let after = |seconds| sys::now() + Duration::from_secs(seconds);
+    let (second, later) = (after(2), after(3));
+    assert!(link.deadline() <= second, "it was in use just now");
+    link.turn(second);
+    assert_eq!(link.deadline(), second + Duration::from_secs(15));
+    link.send(place_of([9; 8]), b"\x04data");
+    link.flush(later);
+    assert_eq!(link.deadline(), second + Duration::from_secs(2));
+}

@@ -8,7 +8,7 @@ import msgspec
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, UNREACHABLE, USAGE, fail, obtain, running, seconds
 from shore.cli.whom import Known, NotOne, find, known
-from shore.core.why import explain
+from shore.core.why import explain, where
 from shore.io.history import History, tunnels_kept
 from shore.model.config import Uplink
 from shore.model.history import Change
@@ -54,7 +54,7 @@ def paths(peer: str, name: str | None, as_json: bool) -> None:
     elif not status.paths:
         click.echo(
             f"{meant.words} is plain WireGuard as far as we know: it answers no probes, so its paths are not "
-            f"measured; packets go to {status.endpoint or 'nowhere yet'}"
+            f"measured; packets go to {where(status) or 'nowhere yet'}"
         )
     else:
         click.echo("\n".join(text.path_lines(status)))

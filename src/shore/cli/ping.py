@@ -102,7 +102,8 @@ def _became(result: PathPing) -> str:
 
 def _words(result: PathPing) -> str:
     via = f"via {result.uplink} " if result.uplink else ""
-    return f"{via}to {result.remote}{' (primary)' if result.primary else ''}"
+    how = "by relay" if result.kind == "relay" else "to"
+    return f"{via}{how} {result.remote}{' (primary)' if result.primary else ''}"
 
 
 def _ask_plainly(meant: Known, status: PeerStatus, count: int, quiet: bool) -> tuple[str, list[Line]]:

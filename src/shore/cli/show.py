@@ -2,7 +2,7 @@
 
 import time
 
-from shore.core.why import figures, path_words, span
+from shore.core.why import figures, path_words, span, where
 from shore.model.explanation import Explanation
 from shore.model.status import LinkStatus, PathStatus, PeerStatus, TunnelStatus
 
@@ -41,7 +41,7 @@ def wg_lines(tunnel: TunnelStatus) -> list[str]:
     for peer in tunnel.peers:
         lines += ["", f"peer: {peer.public_key}"]
         if peer.endpoint:
-            lines.append(f"  endpoint: {peer.endpoint}")
+            lines.append(f"  endpoint: {where(peer)}")
         lines.append(f"  allowed ips: {', '.join(peer.allowed_ips) or '(none)'}")
         if peer.last_handshake_age_s is not None:
             lines.append(f"  latest handshake: {age(peer.last_handshake_age_s)}")
@@ -119,7 +119,7 @@ def _peer_lines(peer: PeerStatus) -> list[str]:
         heard = "nothing received yet" if peer.last_received_age_s is None else (
             f"last received {age(peer.last_received_age_s)}".replace("Now", "now")
         )  # fmt: skip
-        lines.append(f"    at {peer.endpoint}, {heard}")
+        lines.append(f"    at {where(peer)}, {heard}")
     if peer.session_age_s is not None:
         rtt = "" if peer.handshake_rtt_ms is None else f", handshake took {peer.handshake_rtt_ms:.1f} ms"
         lines.append(f"    session {duration(peer.session_age_s)} old{rtt}")
@@ -153,7 +153,7 @@ def _path_row(path: PathStatus) -> tuple[str, ...]:
         "-" if path.id is None else str(path.id),
         (path.uplink or "-") + (" metered" if path.metered else ""),
         path.local or "-",
-        path.remote,
+        f"relay {path.remote}" if path.kind == "relay" else path.remote,
         path.state,
         span(path.since_s),
         millis(path.rtt_ms),

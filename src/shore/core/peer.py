@@ -55,7 +55,8 @@ class Footing(NamedTuple):
     own: tuple[Candidate, ...] = ()
     metered: Container[int] = ()
     cap: int | None = None
-    relayed: Callable[[PeerConfig], list[Place]] = lambda _: []
+    # Where a peer is at relays, and where it is away.
+    relayed: Callable[[PeerConfig], tuple[list[Place], list[Place]]] = lambda _: ([], [])
 
 
 class PeerRecord:
@@ -247,7 +248,7 @@ class PeerRecord:
         ]
         extra = () if self.extra is None else (self.extra,)
         open_ids = {socket.id for socket in (*sockets.all(), *extra)}
-        relayed = footing.relayed(self.config)
+        relayed, away = footing.relayed(self.config)
         by_relay = self.roamed is not None and is_place(self.roamed[1])
         last = [] if self.roamed is None or by_relay else [self.roamed]
         roamed = [place for place in last if place[0] in open_ids]
@@ -282,7 +283,7 @@ class PeerRecord:
             found = (*relayed, *found)
         else:
             found += tuple(relayed)
-        unique = self._apart(list(dict.fromkeys(found)), sockets)
+        unique = self._apart(list(dict.fromkeys((*found, *away))), sockets)
         return tuple(
             Path(
                 id=self._path_id(place),

@@ -1,13 +1,17 @@
 """Links to relays: which are wanted, when to dial, and where peers are at them.
 
 A node keeps two links warm where there are two relays, and one to the home relay of each peer that asks for
-it, since a peer is reached where *it* is. The *home relay* is the one of our links that answers fastest, with
-a margin, so that it does not move for nothing. A relay that cannot be dialled, or does not let us in, gives
-way to the next one and is tried again ever more slowly; one that was up is dialled again at once.
+it, since a peer is reached where *it* is. The *home relay* is the one of our links that costs least, round
+trip and what its queue had to drop as `score` counts them, with a margin, so that it does not move for
+nothing. A relay that cannot be dialled, or does not let us in, gives way to the next one and is tried again
+ever more slowly, unless we have no link at all; one that was up is dialled again at once.
 
 A link is *leaving* when its relay said so, or when our own way there may have changed. Another one is dialled
 then, and the old one is closed when the new one is up: a move, not a gap. Links die with a data plane, as TLS
 does, so they are dialled anew while the next plane starts.
+
+A peer that a relay calls *away* is not waited for there: its place is the last to be tried, until it has
+answered from it, or until that word is old. To people a place is its relay's address.
 """
 
 import ipaddress
@@ -25,17 +29,22 @@ from shore.core.events import (
     PlaneAnswered,
     PlaneLost,
 )
+from shore.core.score import LOSS_FREE, MS_PER_PERCENT
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import RelayLink
-from shore.model.facts import Fact, LinkCounters, LinkDown, LinkLeaving, LinkUp
+from shore.model.facts import Away, Fact, LinkCounters, LinkDown, LinkLeaving, LinkUp, PeerCounters
 from shore.wire.relay import tag_of
 
 WARM = 2
 MARGIN_MS = 10.0
 MARGIN_SHARE = 1 / 3
+# How much of the newest share goes into a link's loss.
+LOSS_SHARE = 0.2
 # RFC 6666's discard prefix: an address that nobody has.
 PLACES = "[100::"
+# Of how many links the addresses are known: paths by one that ended are still spoken of.
+MOST_ADDRESSES = 64
 
 Place = tuple[int, str]
 
@@ -48,6 +57,24 @@ class Link:
         self.up = False
         self.leaving = False
         self.rtt_ms: float | None = None
+        # A share, smoothed, of the datagrams that it was given and had to drop.
+        self.loss = 0.0
+        self._sent = self._drops = 0
+        # What we look like from there.
+        self.observed: str | None = None
+
+    def counted(self, entry: LinkCounters) -> None:
+        """Take its numbers."""
+        self.rtt_ms = entry.rtt_ms
+        sent, dropped = entry.sent - self._sent, entry.drops - self._drops
+        self._sent, self._drops = entry.sent, entry.drops
+        if sent > 0:
+            self.loss += LOSS_SHARE * (min(dropped / sent, 1.0) - self.loss)
+
+    def cost_ms(self) -> float | None:
+        """What it costs to be reached by it; None while its round trip is not known."""
+        lossy = max(self.loss - LOSS_FREE, 0.0) * 100 * MS_PER_PERCENT
+        return None if self.rtt_ms is None else self.rtt_ms + lossy
 
 
 class Relays:
@@ -62,6 +89,9 @@ class Relays:
         self._dialling: set[str] = set()
         self._failures: dict[str, int] = {}
         self._due: dict[str, float] = {}
+        # When a relay said that nobody is there.
+        self._away: dict[Place, float] = {}
+        self._addresses: dict[int, str] = {}
 
     def configure(self, config: TunnelConfig) -> list[Action]:
         """Take a configuration; links to relays that it does not name, or names otherwise, are closed."""
@@ -75,13 +105,14 @@ class Relays:
     def adopt(self, links: Iterable[RelayLink]) -> None:
         """Those that a running plane holds; its counters will tell which are up."""
         for wish in links:
-            link = self.links[wish.id] = Link(wish)
-            link.up = True
+            self._begin(wish).up = True
 
     def follow(self, event: Event, underlay: Underlay, now: float) -> list[Action]:
         """What an event means for links, and what to dial."""
+        if self._away:
+            self._forget_away(event, now)
         actions = [*self._take(event, now), *self._dial(underlay.mark, now)]
-        underlay.sockets.relays = self.names()
+        underlay.sockets.relays = self._addresses
         return actions
 
     def moved(self) -> None:
@@ -101,22 +132,24 @@ class Relays:
 
     def outcome(self) -> object:
         """What peers' parts stand on; equal as long as they are."""
-        return tuple((link.wish, link.up, link.leaving) for link in self.links.values())
+        links = tuple((link.wish, link.up, link.leaving) for link in self.links.values())
+        return links, frozenset(self._away)
 
-    def places(self, peer: PeerConfig) -> list[Place]:
-        """Where a peer is at the relays that we are linked to, its home relay first."""
+    def places(self, peer: PeerConfig) -> tuple[list[Place], list[Place]]:
+        """Where a peer is at the relays that we are linked to, its home relay first; and where it is away."""
         remote = place_of(peer.public_key) if peer.relays else ""
-        return [(number, remote) for relay in peer.relays for number in self._up(relay)]
+        every = [(number, remote) for relay in peer.relays for number in self._up(relay)]
+        away = [place for place in every if place in self._away]
+        return [place for place in every if place not in self._away], away
 
     def address(self, number: int) -> str:
-        """Where the relay of a link is; its id where it is not known any more."""
-        relay = self.links[number].wish.relay
-        known = self._known.get(relay)
-        return known.addresses[0] if known is not None and known.addresses else relay
+        """Where the relay of a link is, as it was dialled; also of a link that ended lately."""
+        return self._addresses.get(number, "that is no more")
 
-    def names(self) -> dict[int, str]:
-        """Relays by link."""
-        return {number: link.wish.relay for number, link in self.links.items()}
+    def observed(self, number: int) -> str | None:
+        """What a relay sees a link come from."""
+        link = self.links.get(number)
+        return None if link is None else link.observed
 
     def _take(self, event: Event, now: float) -> list[Action]:
         match event:
@@ -141,26 +174,45 @@ class Relays:
         if relay is None or relay.admission is None or self._key is None:
             return [CloseLink(event.link)]
         admission = msgspec.msgpack.encode(relay.admission)
-        wish = RelayLink(event.link, relay.id, relay.pin, event.name, admission, self._key)
-        self.links[event.link] = Link(wish)
+        self._begin(RelayLink(event.link, relay.id, relay.pin, event.name, admission, self._key))
         return []
+
+    def _begin(self, wish: RelayLink) -> Link:
+        self._addresses[wish.id] = self._address(wish.relay, wish.name)
+        while len(self._addresses) > MOST_ADDRESSES:
+            del self._addresses[min(self._addresses)]
+        link = self.links[wish.id] = Link(wish)
+        return link
+
+    def _address(self, relay: str, host: str | None = None) -> str:
+        """One of its addresses: that of the host, else the first; its id where it has none."""
+        known = self._known.get(relay)
+        addresses = known.addresses if known is not None else ()
+        dialled = [each for each in addresses if each.rpartition(":")[0].strip("[]") == host]
+        return next(iter((*dialled, *addresses)), relay)
 
     def _failed(self, relay: str, reason: str, now: float) -> list[Action]:
         failures = self._failures.get(relay, 0)
         self._failures[relay] = failures + 1
         waits = timers.RELAY_RETRY
-        self._due[relay] = now + waits[min(failures, len(waits) - 1)]
-        return [] if failures else [Announce(f"no link to relay {relay}", reason)]
+        wait = waits[min(failures, len(waits) - 1)]
+        linked = any(link.up for link in self.links.values())
+        self._due[relay] = now + (wait if linked else min(wait, timers.RELAY_RETRY_ALONE))
+        return [] if failures else [Announce(f"no link to relay {self._address(relay)}", reason)]
 
     def _learn(self, fact: Fact, now: float) -> list[Action]:
         match fact:
             case LinkUp() if fact.link in self.links:
+                self.links[fact.link].observed = fact.observed
                 return self._came_up(self.links[fact.link])
             case LinkDown() if fact.link in self.links:
                 return self._went_down(fact.link, fact.reason, now)
             case LinkLeaving() if fact.link in self.links:
                 self.links[fact.link].leaving = True
-                return [Announce(f"relay {self.links[fact.link].wish.relay} leaves", "it is restarted")]
+                return [Announce(f"relay {self.address(fact.link)} leaves", "it is restarted")]
+            case Away() if fact.link in self.links:
+                self._away[fact.link, fact.remote] = now
+                return []
             case _:
                 return []
 
@@ -172,7 +224,8 @@ class Relays:
         same = [(number, other) for number, other in self.links.items() if other.wish.relay == relay]
         old = [number for number, other in same if other is not link and other.leaving]
         closed = [self._close(number) for number in old]
-        return [*closed, Announce(f"linked to relay {relay}", "moved" if old else "it let us in")]
+        where = self.address(link.wish.id)
+        return [*closed, Announce(f"linked to relay {where}", "moved" if old else "it let us in")]
 
     def _went_down(self, number: int, reason: str, now: float) -> list[Action]:
         link = self.links[number]
@@ -180,7 +233,15 @@ class Relays:
         closed = self._close(number)
         if not link.up:
             return [closed, *self._failed(relay, reason, now)]
-        return [closed] if link.leaving else [closed, Announce(f"link to relay {relay} lost", reason)]
+        lost = Announce(f"link to relay {self.address(number)} lost", reason)
+        return [closed] if link.leaving else [closed, lost]
+
+    def _forget_away(self, event: Event, now: float) -> None:
+        if isinstance(event, PlaneAnswered):
+            for place, age in _proved(event.peers or ()):
+                if self._away.get(place, now) < now - age:
+                    del self._away[place]
+        self._away = {place: at for place, at in self._away.items() if now < at + timers.AWAY_FOR}
 
     def _counted(self, counters: tuple[LinkCounters, ...], now: float) -> list[Action]:
         actions: list[Action] = []
@@ -188,7 +249,7 @@ class Relays:
             link = self.links.get(entry.id)
             if link is None:
                 continue
-            link.rtt_ms = entry.rtt_ms
+            link.counted(entry)
             if entry.state == "down":
                 actions += self._went_down(entry.id, "the data plane lost it", now)
         self._choose_home()
@@ -196,7 +257,8 @@ class Relays:
 
     def _choose_home(self) -> None:
         up = [link for link in self.links.values() if link.up and not link.leaving]
-        measured = {link.wish.relay: link.rtt_ms for link in up if link.rtt_ms is not None}
+        costs = ((link.wish.relay, link.cost_ms()) for link in up)
+        measured = {relay: cost for relay, cost in costs if cost is not None}
         if not measured:
             return
         best = min(measured, key=lambda relay: measured[relay])
@@ -242,6 +304,16 @@ def place_of(node_key: bytes) -> str:
     """A node's place at any relay, as the plane writes it."""
     address = ipaddress.IPv6Address(bytes([1, 0, 0, 0, 0, 0, 0, 0]) + tag_of(node_key))
     return f"[{address}]:1"
+
+
+def _proved(counters: Iterable[PeerCounters]) -> list[tuple[Place, float]]:
+    """How long ago each relayed path gave an answer."""
+    return [
+        ((path.socket, path.remote), path.proof_age_s)
+        for peer in counters
+        for path in peer.paths
+        if path.kind == "relay" and path.proof_age_s is not None
+    ]
 
 
 def is_place(remote: str) -> bool:

@@ -7,6 +7,8 @@ else those with a default route where there are two or more: a single one is wha
 anyway. A device that comes back with another index is another device, and its sockets are opened again.
 """
 
+from collections.abc import Mapping
+
 from shore.model.config import TunnelConfig
 from shore.model.desired import Socket
 from shore.model.links import Family, Link, Way
@@ -18,8 +20,8 @@ class Sockets:
     def __init__(self) -> None:
         self.unbound: dict[int, Socket] = {}
         self.uplinks: dict[Way, Socket] = {}
-        # Names of relays, by link.
-        self.relays: dict[int, str] = {}
+        # Addresses of relays, by link.
+        self.relays: Mapping[int, str] = {}
         self._asked: set[Way] = set()
         self._failed: set[Way] = set()
 

@@ -7,6 +7,7 @@ from shore.core.candidates import family_of
 from shore.core.node import Node
 from shore.core.peer import PeerRecord
 from shore.core.reconcile import fwmark_of
+from shore.core.relays import is_place
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
 from shore.model.status import (
@@ -65,9 +66,11 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, loc
     paths = counters.paths if counters and counters.probed else ()
     lanes = counters.lanes if counters else ()
     keepalive_s, reason = _keepalive(node, record, counters)
+    endpoint, by_relay = _endpoint(node, counters)
     return PeerStatus(
         public_key=key_text(key),
-        endpoint=counters.endpoint if counters else None,
+        endpoint=endpoint,
+        by_relay=by_relay,
         connected=bool(fresh and counters and counters.connected),
         last_received_age_s=counters.last_received_age_s if counters else None,
         last_handshake_age_s=counters.last_handshake_age_s if counters else None,
@@ -91,6 +94,14 @@ def _peer(node: Node, key: bytes, counters: PeerCounters | None, now: float, loc
     )
 
 
+def _endpoint(node: Node, counters: PeerCounters | None) -> tuple[str | None, bool]:
+    """Where packets go now, and whether that is a relay."""
+    endpoint = counters.endpoint if counters else None
+    if counters is None or endpoint is None or counters.socket is None or not is_place(endpoint):
+        return endpoint, False
+    return node.relays.address(counters.socket), True
+
+
 def _addresses(node: Node, record: PeerRecord) -> tuple[str, ...]:
     if node.config is None or node.config.mesh is None:
         return ()
@@ -111,13 +122,15 @@ def _path(node: Node, record: PeerRecord, path: PathCounters, now: float, local_
     until = None if score is None else score.avoided_until
     local = local_of(path.socket, path.remote)
     bound = node.underlay.sockets.uplink_of(path.socket)
+    by_relay = is_place(path.remote)
+    remote = node.relays.address(path.socket) if by_relay else path.remote
     return PathStatus(
         id=path.id,
         kind=path.kind,
-        family=6 if family_of(path.remote) == 6 else 4,
+        family=6 if family_of(local or remote) == 6 else 4,
         uplink=bound or node.underlay.uplink_at(local),
         local=local,
-        remote=path.remote,
+        remote=remote,
         primary=path.primary,
         state=path.state,
         rtt_ms=path.rtt_ms,
@@ -126,7 +139,7 @@ def _path(node: Node, record: PeerRecord, path: PathCounters, now: float, local_
         loss_rx=path.loss_rx,
         path_mtu=record.sizes.mtu(place),
         since_s=path.state_age_s,
-        observed=path.observed,
+        observed=node.relays.observed(path.socket) if by_relay else path.observed,
         proof_age_s=path.proof_age_s,
         metered=node.config is not None and path.socket in node.underlay.metered(node.config),
         cost_ms=None if score is None else score.cost_ms,

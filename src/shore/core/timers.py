@@ -16,6 +16,10 @@ NAME_ANYWAY = 600.0
 
 # When to dial a relay again that could not be dialled or did not let us in.
 RELAY_RETRY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# When to dial again at the latest while no link is up.
+RELAY_RETRY_ALONE = 3.0
+# When to look for a peer again where its relay said that it is not.
+AWAY_FOR = 10.0
 
 # When to climb a peer's ladder: seconds that initiations have gone unanswered.
 RESOLVE_AFTER = 2.0

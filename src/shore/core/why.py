@@ -37,9 +37,14 @@ def explain(tunnel: TunnelStatus, peer: PeerStatus, changes: tuple[Change, ...],
 
 
 def path_words(path: PathStatus) -> str:
-    """`direct via eth0 to 192.0.2.2:51820`."""
+    """`direct via eth0 to 192.0.2.2:51820`, or `by relay 203.0.113.5:443 via eth0`."""
     via = f" via {path.uplink}" if path.uplink else ""
-    return f"{'direct' if path.kind == 'direct' else 'relayed'}{via} to {path.remote}"
+    return f"direct{via} to {path.remote}" if path.kind == "direct" else f"by relay {path.remote}{via}"
+
+
+def where(peer: PeerStatus) -> str | None:
+    """Where its packets go: an endpoint, or `relay 203.0.113.5:443`."""
+    return f"relay {peer.endpoint}" if peer.by_relay else peer.endpoint
 
 
 def figures(path: PathStatus) -> str:
@@ -64,7 +69,7 @@ def _now(peer: PeerStatus, primary: PathStatus | None, changes: tuple[Change, ..
     since = "" if peer.primary_since_s is None else f", for {span(peer.primary_since_s)}"
     if primary is None:
         kind = "an unmeasured path: it has not answered our hello, as plain WireGuard does"
-        return f"packets go to {peer.endpoint}{since}; {kind}"
+        return f"packets go to {where(peer)}{since}; {kind}"
     measured = figures(primary)
     state = "" if primary.state == "live" else f", {_state(primary)}"
     cause = _cause(peer, changes, wall)
@@ -151,15 +156,22 @@ def _when_unreachable(tunnel: TunnelStatus, peer: PeerStatus) -> str:
     if peer.last_handshake_age_s is None and peer.recovery is None:
         return "no handshake was tried for long enough to tell: `shore rekey` tries one and waits for it"
     if peer.last_handshake_age_s is None:
+        if peer.by_relay:
+            return f"is it up, and linked to {where(peer)}? No handshake was ever answered"
         return (
             f"is it up, is UDP to {peer.endpoint} blocked on the way, and does it know our public key "
             f"{tunnel.public_key}? No handshake was ever answered"
         )
+    return _when_silent(peer)
+
+
+def _when_silent(peer: PeerStatus) -> str:
     if peer.paths:
         count = len(peer.paths)
         paths = "the only path" if count == 1 else f"any of {count} paths"
         return f"is UDP blocked on the way, or the peer switched off? No answer comes by {paths}"
-    return f"is it switched off, or is UDP to {peer.endpoint} blocked on the way? It answered before"
+    between = f"away from {where(peer)}" if peer.by_relay else f"is UDP to {peer.endpoint} blocked on the way"
+    return f"is it switched off, or {between}? It answered before"
 
 
 def _when_slow(peer: PeerStatus, primary: PathStatus) -> str | None:

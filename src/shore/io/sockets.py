@@ -98,6 +98,15 @@ def local_of(opened: socket.socket | None, remote: str) -> str | None:
     return f"[{address}]:{own_port}" if ":" in address else f"{address}:{own_port}"
 
 
+def own_end(opened: socket.socket) -> str | None:
+    """The address and port that a connected socket sends from; None if it is not connected any more."""
+    try:
+        address, port = opened.getsockname()[:2]
+    except OSError:
+        return None
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _prepare(opened: socket.socket, family: int, mark: int, device: str | None) -> None:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if family == 6:

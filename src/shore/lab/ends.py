@@ -209,11 +209,15 @@ class ShoreEnd:
 
     def start(self, *words: str, under: Sequence[str] = ()) -> "subprocess.Popen[str]":
         """The `shore` command on this end, not waited for; `under` is a command that runs commands."""
-        command = [*under, sys.executable, "-c", "from shore.cli.main import main; main()", *words]
+        return self.begin(*under, sys.executable, "-c", "from shore.cli.main import main; main()", *words)
+
+    def begin(self, *command: str) -> "subprocess.Popen[str]":
+        """Any command on this end that looks for Shore's files where they are."""
         own = {"SHORE_RUNTIME_DIR": "run", "SHORE_STATE_DIR": "state", "SHORE_UAPI_DIR": "uapi"}
         environment = {**os.environ, **{name: str(self._directory / path) for name, path in own.items()}}
         return subprocess.Popen(
             self.host.inside(*command),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from shore.model.desired import PathKind
+
 
 class PathPing(msgspec.Struct, frozen=True):
     """One probe of one path: `sent` is False where none could leave, `rtt_ms` None where no answer came."""
@@ -12,3 +14,4 @@ class PathPing(msgspec.Struct, frozen=True):
     primary: bool
     sent: bool
     rtt_ms: float | None
+    kind: PathKind = "direct"

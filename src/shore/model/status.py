@@ -13,7 +13,8 @@ class PathStatus(msgspec.Struct, frozen=True):
     """One path to a Shore peer. Losses are shares from 0 to 1; what is not known yet is None.
 
     `uplink` and `local` are where its packets leave this machine, as the kernel routes them now; `observed`
-    is what the peer sees them come from. `since_s` is how long the path has been in its state; `path_mtu` is
+    is what the peer sees them come from. Where they go by a relay, `remote` is the relay's address, and the
+    relay is who observes. `since_s` is how long the path has been in its state; `path_mtu` is
     the largest datagram, IP header included, that was proved. `cost_ms` is what `core.score` compares. A path
     that died is not taken for `hold_s` more; one that was left for its loss is believed to cost what it did
     for `avoided_s` more. `usual_rtt_ms` is the round trip of the last minutes' best times.
@@ -64,7 +65,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     """One peer. Ages in seconds, None if never; `connected` as DESIGN.md §4 defines it.
 
     `primary_since_s`: for how long its packets have taken the path that they take. `addresses` are those by
-    which a mesh knows it; a peer of a file has none.
+    which a mesh knows it; a peer of a file has none. `by_relay`: `endpoint` is where a relay is.
     """
 
     public_key: str
@@ -89,6 +90,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     primary_since_s: float | None = None
     addresses: tuple[str, ...] = ()
     lanes: tuple[LaneStatus, ...] = ()
+    by_relay: bool = False
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):

@@ -29,7 +29,6 @@ from shore.io.hooks import run_hooks
 from shore.io.portmap import PortMapping
 from shore.io.process import identify, kill
 from shore.io.runtime import Phase, Running, Runtime
-from shore.io.sockets import local_of
 from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
 from shore.model.config import TunnelConfig
@@ -255,7 +254,7 @@ class Brain:
             brain_pid=os.getpid(),
             public_key=own,
             notes=self.notes(),
-            local_of=lambda number, remote: local_of(self._openings.sockets.get(number), remote),
+            local_of=self._openings.local_of,
         )
         return msgspec.structs.replace(status, links=(*status.links, *self.links(now)))
 

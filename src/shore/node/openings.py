@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from shore.core import actions as do
 from shore.core import events
-from shore.io.sockets import SocketFailed, open_socket, open_sockets, set_mark
+from shore.io.sockets import SocketFailed, local_of, open_socket, open_sockets, own_end, set_mark
 from shore.model.desired import Socket
 
 
@@ -87,6 +87,12 @@ class Openings:
         opened = self.links.pop(number, None)
         if opened is not None:
             opened.close()
+
+    def local_of(self, number: int, remote: str) -> str | None:
+        """Where the kernel would send from to `remote` by one of them; None if that is not known."""
+        if number in self.links:
+            return own_end(self.links[number])
+        return local_of(self.sockets.get(number), remote)
 
     def mark(self, mark: int) -> None:
         """Mark what all of them send."""

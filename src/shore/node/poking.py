@@ -59,6 +59,5 @@ def _is_sent(path: PathCounters, number: int) -> bool:
 
 def _result(path: PathCounters, shown: PathStatus, number: int) -> PathPing:
     sent = _is_sent(path, number)
-    return PathPing(
-        path.id, shown.uplink, path.remote, path.primary, sent, path.poke_rtt_ms if sent else None
-    )
+    rtt_ms = path.poke_rtt_ms if sent else None
+    return PathPing(path.id, shown.uplink, shown.remote, path.primary, sent, rtt_ms, path.kind)

@@ -7,9 +7,13 @@ import socket
 import time
 from pathlib import Path
 
+import msgspec
+
 from shore import _native
 from shore.core.reconcile import fwmark_of
+from shore.core.relays import is_place
 from shore.io.runtime import bind_private
+from shore.model.facts import PeerCounters
 from shore.node.brain import Brain, NotConfigured
 from shore.node.heartbeat import ask
 from shore.wire import uapi
@@ -84,7 +88,7 @@ class Uapi:
         node = self._brain.node
         assert node.config is not None
         peers = [
-            (record.config, record.keepalive()[0], node.counters.get(key))
+            (record.config, record.keepalive()[0], _without_place(node.counters.get(key)))
             for key, record in node.peers.items()
         ]
         return uapi.answer_get(node.config, node.listen_port, fwmark_of(node.config), peers, time.time())
@@ -105,6 +109,12 @@ class Uapi:
         except NotConfigured as error:
             return uapi.answer_set(errno.EADDRINUSE if "in use" in str(error) else errno.EINVAL)
         return uapi.answer_set(0)
+
+
+def _without_place(counters: PeerCounters | None) -> PeerCounters | None:
+    """`wg` prints any endpoint, and a place at a relay is none."""
+    by_relay = counters is not None and counters.endpoint is not None and is_place(counters.endpoint)
+    return msgspec.structs.replace(counters, endpoint=None) if counters and by_relay else counters
 
 
 def _is_served(path: Path) -> bool:

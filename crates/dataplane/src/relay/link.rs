@@ -2,8 +2,8 @@
 //!
 //! `Shaking` (TLS and the upgrade) → `Proving` (the admission is on its way) → `Up`; each must be left within
 //! 10 s altogether. The stream is dead when nothing was heard for 20 s, when it took nothing for 2 s though
-//! something waits, or when either side says so. It is pinged every 2 s, which is cheap, so its round trip is
-//! known before any path uses it. Nothing here blocks: what does not fit into the socket waits in the queue,
+//! something waits, or when either side says so. It is pinged every 2 s while datagrams go by it, as those of
+//! probes do on a path that is in use or untried, and every 15 s else, so that an idle node sleeps. Nothing here blocks: what does not fit into the socket waits in the queue,
 //! and little fits (TCP_NOTSENT_LOWAT), so that what waits can still be dropped for what is newer.
 
 use std::collections::VecDeque;
@@ -42,6 +42,9 @@ pub struct Link {
     facts: Vec<Fact>,
     heard: Moment,
     pinged: Moment,
+    /// When a datagram last went by it, either way.
+    used: Moment,
+    stirred: bool,
     rtt: Option<Duration>,
     /// Since when something waits and nothing left.
     stuck: Option<Moment>,
@@ -102,6 +105,8 @@ impl Link {
             facts: Vec::new(),
             heard: now,
             pinged: now,
+            used: now,
+            stirred: false,
             rtt: None,
             stuck: None,
             sent: 0,
@@ -129,6 +134,7 @@ impl Link {
         };
         self.queue.push(tag, datagram);
         self.sent += 1;
+        self.stirred = true;
         true
     }
 
@@ -156,7 +162,7 @@ impl Link {
     pub fn deadline(&self) -> Moment {
         let stuck = self.stuck.map(|since| since + STUCK_FOR);
         let other = match self.state {
-            State::Up => (self.pinged + PING_INTERVAL).min(self.heard + DEAD_AFTER),
+            State::Up => (self.pinged + self.ping_interval()).min(self.heard + DEAD_AFTER),
             _ => self.since + UP_WITHIN,
         };
         stuck.map_or(other, |stuck| stuck.min(other))
@@ -172,6 +178,9 @@ impl Link {
 
     /// Writes as far as the socket goes along.
     pub fn flush(&mut self, now: Moment) {
+        if std::mem::take(&mut self.stirred) {
+            self.used = now;
+        }
         if !self.is_down() {
             let done = self.write(now);
             self.end_if(done, now);
@@ -199,7 +208,7 @@ impl Link {
             if now.since(self.heard) >= DEAD_AFTER {
                 return Err("nothing was heard for 20 s".into());
             }
-            if now.since(self.pinged) >= PING_INTERVAL {
+            if now.since(self.pinged) >= self.ping_interval() {
                 self.pinged = now;
                 let sent_at = now.0.as_nanos() as u64;
                 self.queue.push_control(PING, &sent_at.to_be_bytes());
@@ -211,6 +220,15 @@ impl Link {
             });
         }
         Ok(())
+    }
+
+    /// Fast as long as something went by it since the ping before.
+    fn ping_interval(&self) -> Duration {
+        if self.used + BUSY_PING > self.pinged {
+            BUSY_PING
+        } else {
+            IDLE_PING
+        }
     }
 
     fn read(&mut self, now: Moment) -> Result<(), String> {
@@ -288,7 +306,8 @@ impl Link {
             Word::Welcome(content) => {
                 let welcome: Welcome = crate::decode(content)?;
                 self.become_state(State::Up, now);
-                self.pinged = now - PING_INTERVAL;
+                self.pinged = now - BUSY_PING;
+                self.used = now;
                 let (observed, udp) = (welcome.observed, welcome.udp);
                 self.facts.push(Fact::LinkUp {
                     link,
@@ -302,6 +321,7 @@ impl Link {
             }
             Word::Receive(tag, datagram) if self.state == State::Up => {
                 self.received += 1;
+                self.stirred = true;
                 self.arrived.push_back((place_of(*tag), datagram.to_vec()));
             }
             Word::Ping(content) => self.queue.push_control(PONG, content),
@@ -404,4 +424,5 @@ const RECORD: usize = 16_384;
 const UP_WITHIN: Duration = Duration::from_secs(10);
 const DEAD_AFTER: Duration = Duration::from_secs(20);
 const STUCK_FOR: Duration = Duration::from_secs(2);
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+const BUSY_PING: Duration = Duration::from_secs(2);
+const IDLE_PING: Duration = Duration::from_secs(15);
