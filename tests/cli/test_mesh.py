@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from shore.cli import mesh
+from shore.cli import mesh, programs
 from shore.cli.main import main
 from shore.core.netmap import LABEL
 from shore.wire.token import Token, token_text
@@ -58,3 +58,12 @@ def test_a_machine_has_a_name_that_a_network_takes(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(os, "uname", lambda written=written: os.uname_result(("", written, "", "", "")))
         assert mesh.default_name() == name
         assert LABEL.match(name)
+
+
+def test_all_goes_down_where_the_node_is_down_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "interface", lambda: "shore0")
+    monkeypatch.setattr(programs, "running_programs", lambda: ["server"])
+    monkeypatch.setattr(programs, "stop_programs", lambda: ["server"])
+    result = shore("down", "--all")
+    assert (result.exit_code, result.stdout) == (0, "the server is stopped\n")
+    assert shore("down").exit_code == 3

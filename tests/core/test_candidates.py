@@ -45,11 +45,19 @@ def test_the_ports_of_a_symmetric_nat_leave_room_for_other_ways() -> None:
         (2, "198.51.100.1:3"),
         (2, REMOTE),
         (3, REMOTE),
+        (2, "198.51.100.1:5"),
         (3, "198.51.100.1:5"),
         (3, "198.51.100.1:6"),
         (2, "203.0.113.1:1"),
-        (3, "203.0.113.1:1"),
     )
+
+
+def test_a_port_that_a_server_saw_is_tried_beside_those_that_were_heard() -> None:
+    sockets = Sockets()
+    sockets.unbound[4] = UNBOUND
+    spoken = [(1, "198.51.100.1:2"), (1, "198.51.100.1:1")]
+    told = ["198.51.100.1:3", "198.51.100.1:4"]
+    assert places(sockets, spoken, [], told, {1}) == (*spoken, (1, "198.51.100.1:3"))
 
 
 def test_every_port_that_the_file_names_is_a_path() -> None:

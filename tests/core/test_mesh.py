@@ -79,11 +79,13 @@ def test_another_key_under_a_known_name_is_seen() -> None:
 
 
 def test_names_are_those_of_everybody_with_a_lease() -> None:
-    assert mesh.names(read(peer()), NOW) == {
-        "hub.shore.internal": ("100.64.0.1", "fd12:3456:789a::1"),
-        "laptop.shore.internal": ("100.64.0.2",),
-    }
-    assert list(mesh.names(read(peer()), LEASE)) == ["hub.shore.internal"]
+    assert mesh.zone(read(peer()), NOW).hosts == (
+        ("hub.shore.internal", ("100.64.0.1", "fd12:3456:789a::1")),
+        ("laptop.shore.internal", ("100.64.0.2",)),
+    )
+    known = mesh.zone(read(peer()), LEASE)
+    assert [name for name, _ in known.hosts] == ["hub.shore.internal"]
+    assert (known.suffix, known.range_v6) == ("shore.internal", "fd12:3456:789a::/48")
 
 
 def test_a_mesh_asks_gateways_for_a_port() -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from shore.core.reconcile import fwmark_of, host_plan
 from shore.model.config import PeerConfig, TunnelConfig
-from shore.model.host import FullTunnel, Route
+from shore.model.host import FullTunnel, Route, SplitNames
+from shore.model.zone import Zone
 
 
 def config(*prefixes: str, **rest: object) -> TunnelConfig:
@@ -42,3 +43,13 @@ def test_the_network_of_an_address_is_routed_too_even_where_no_peer_has_all_of_i
 def test_an_mtu_too_small_for_ipv6_caps_the_routes_and_not_the_device() -> None:
     plan = host_plan(config("10.0.0.2/32", mtu=1200), {})
     assert (plan.mtu, plan.routes[0].mtu) == (1280, 1200)
+
+
+def test_a_zone_is_asked_for_at_the_devices_own_ipv4_address() -> None:
+    zone = Zone("shore.internal", "fd12:3456:789a::/48", ())
+    plan = host_plan(config(addresses=("fd12:3456:789a::1/128", "100.64.0.1/32"), zone=zone), {})
+    assert isinstance(plan.names, SplitNames)
+    assert (plan.names.server, plan.names.search) == ("100.64.0.1", "shore.internal")
+    assert {"shore.internal", "64.100.in-addr.arpa"} < set(plan.names.domains)
+    assert plan.dns_servers == ()
+    assert host_plan(config(addresses=("100.64.0.1/32",)), {}).names is None

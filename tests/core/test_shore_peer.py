@@ -141,7 +141,22 @@ def test_a_shore_peer_gets_each_uplink_with_each_endpoint_and_a_foreign_one_the_
     assert table.paths() == [(1, FIRST), (1, SECOND)]
     table.fact(Acquainted(PEER, False))
     assert table.said[-1].what == "peer is a Shore node"
-    assert table.paths() == [(3, FIRST), (4, FIRST), (3, SECOND), (4, SECOND)]
+    assert table.paths() == [(3, FIRST), (4, FIRST), (4, SECOND), (3, SECOND)]
+
+
+def test_the_standby_leaves_by_another_uplink_than_the_path_in_use() -> None:
+    table = Table()
+    table.with_uplinks()
+    table.fact(Acquainted(PEER, False))
+    table.fact(Roamed(PEER, 4, SECOND, "response"))
+    table.fact(Candidates(PEER, (Candidate("[2001:db8::2]:51820", "host"),)))
+    assert table.paths() == [
+        (4, SECOND),
+        (3, FIRST),
+        (3, SECOND),
+        (4, FIRST),
+        (5, "[2001:db8::2]:51820"),
+    ]
 
 
 def test_a_metered_uplink_makes_metered_paths() -> None:
@@ -151,8 +166,8 @@ def test_a_metered_uplink_makes_metered_paths() -> None:
     assert [(p.socket, p.metered) for p in table.peer().paths] == [
         (3, False),
         (4, True),
-        (3, False),
         (4, True),
+        (3, False),
     ]
 
 

@@ -126,7 +126,7 @@ def test_a_token_is_enough_to_reach_a_peer_and_the_server_is_not_needed_for_it(m
     for name in ("hub.shore.internal", "hub"):
         until(lambda name=name: mesh.net.a.reaches(name), within_s=5)
     resolvers = mesh.net.a.run("cat", "/etc/resolv.conf")
-    assert "nameserver 100.64.0.2\n" in resolvers
+    assert "nameserver 100.64.0.2\nnameserver 192.0.2.53\n" in resolvers
 
     mesh.stop_server()
     until(lambda: mesh.laptop.server().state == "down", within_s=5)
@@ -148,6 +148,22 @@ def test_a_brain_that_dies_holds_the_link_again_and_no_packet_is_lost(mesh: Mesh
     assert mesh.net.a.reaches(hub, pings=10, within_s=4)
     until(lambda: mesh.laptop.status().brain_pid != brain, within_s=5)
     until(lambda: mesh.laptop.server().state == "up", within_s=10)
+
+
+def test_names_need_no_server_and_are_there_again_with_the_next_brain(mesh: Mesh) -> None:
+    for end in (mesh.hub, mesh.laptop):
+        end.join(mesh.token)
+    hub = mesh.hub.address()
+    until(lambda: _resolved(mesh, "hub") == hub, within_s=5)
+    mesh.stop_server()
+    assert "hub.shore.internal" in mesh.net.a.run("getent", "hosts", hub)
+    assert _resolved(mesh, "nobody.shore.internal") == ""
+    os.kill(mesh.laptop.status().brain_pid, signal.SIGKILL)
+    until(lambda: _resolved(mesh, "hub.shore.internal") == hub, within_s=5)
+    mesh.laptop.shore("down")
+    assert _resolved(mesh, "hub.shore.internal") == ""
+    mesh.laptop.shore("up")
+    until(lambda: _resolved(mesh, "hub.shore.internal") == hub, within_s=5)
 
 
 def test_peers_of_a_network_are_not_for_wg_set_nor_for_people_to_name(mesh: Mesh) -> None:
@@ -190,6 +206,11 @@ def test_a_token_is_in_no_process_list(mesh: Mesh) -> None:
         assert joining.stderr is not None
         assert "no server of this network" in joining.stderr.read()
     assert not (mesh.laptop.directory / "state" / "node").exists()
+
+
+def _resolved(mesh: Mesh, name: str) -> str:
+    """The address that a program at a finds; nothing where it finds none."""
+    return mesh.net.a.run("getent", "ahostsv4", name, check=False).partition(" ")[0]
 
 
 def _everything_running(host: Host) -> str:

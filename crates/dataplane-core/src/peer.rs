@@ -192,6 +192,7 @@ impl Peer {
         if opened.len == 0 {
             self.liveness.received(now);
         } else {
+            self.wake_if_quiet(now);
             self.liveness.received_data(now);
             self.rx_bytes += opened.len as u64;
         }

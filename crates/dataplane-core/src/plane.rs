@@ -148,6 +148,7 @@ impl Plane {
         let peer = self.peers.get_mut(peer.0 as usize)?.as_mut()?;
         let destination = peer.paths.primary()?;
         peer.lane.session(now)?;
+        peer.wake_if_quiet(now);
         let sparse = !crowd && peer.is_sparse(packet, now);
         let lane = peer.lane_for(sparse, now);
         let copy = peer.copies_to(sparse, lane, now);

@@ -378,6 +378,13 @@ impl Peer {
             .is_some_and(|at| now.since(at) < BUSY_FOR)
     }
 
+    /// Before data is sent or taken in: the first after a quiet time finds paths of which all is old news.
+    pub fn wake_if_quiet(&mut self, now: Moment) {
+        if !self.is_busy(now) {
+            self.paths.wake(now);
+        }
+    }
+
     /// Whether a packet to a Shore peer is of a sparse flow; counts it.
     pub fn is_sparse(&mut self, packet: &[u8], now: Moment) -> bool {
         self.paths.is_probed() && self.flows.is_sparse(packet, now)

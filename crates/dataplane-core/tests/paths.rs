@@ -111,6 +111,19 @@ fn a_dead_path_costs_half_a_second_of_pings_and_no_more() {
 }
 
 #[test]
+fn a_path_that_died_at_any_moment_of_a_quiet_time_costs_no_ping() {
+    for quiet in 0..20 {
+        let mut wire = two_paths();
+        wire.ping_for(0, 1, millis(50), secs(5));
+        wire.run(secs(60 + quiet));
+        cut(&mut wire, is_first);
+        wire.run(millis(300));
+        let (sent, answered) = wire.ping_for(0, 1, millis(50), secs(3));
+        assert_eq!(sent - answered, 0, "after {quiet} s");
+    }
+}
+
+#[test]
 fn a_path_dead_in_one_direction_is_left_by_both() {
     for direction in [0, 1] {
         let mut wire = two_paths();

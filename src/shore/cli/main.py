@@ -17,16 +17,18 @@ import msgspec
 
 from shore import __version__, _native
 from shore.cli import cleanup as clean
-from shore.cli import mesh, peers
+from shore.cli import mesh, peers, programs
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
 from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
+from shore.cli.server import invite, nodes, tokens
 from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
 from shore.cli.unit import unit_text
 from shore.io import systemd
 from shore.io.conffile import Unreadable, find, read
+from shore.io.programs import Founded
 from shore.io.runtime import Runtime
 from shore.model.config import TunnelConfig
 from shore.model.keys import key_text, parse_key
@@ -35,6 +37,7 @@ from shore.wire import api
 from shore.wire.wgconf import ConfigError
 
 REFUSED = 78
+PORT = click.IntRange(1, 65535)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -50,9 +53,19 @@ def main() -> None:
     "--join", "join_from", metavar="TOKEN|-", help="Join the network of this token (-: from stdin)."
 )
 @click.option("--join-file", metavar="FILE", help="Join the network of the token in FILE.")
-@click.option("--name", help="With --join: what this node shall be called; else as the machine is.")
-@click.option("--interface", default="shore0", show_default=True, help="With --join: the tunnel's name.")
-@click.option("--timeout", default="30s", show_default=True, help="With --join: how long to try.")
+@click.option("--new", is_flag=True, help="Found a network here, and be its server, relay and first node.")
+@click.option("--network", default="shore", show_default=True, help="With --new: the network's name.")
+@click.option(
+    "--advertise",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="With --new: where others reach this machine; else at its addresses.",
+)
+@click.option("--port", type=PORT, default=443, show_default=True, help="With --new: the TCP port.")
+@click.option("--stun-port", type=PORT, default=3478, show_default=True, help="With --new: the UDP port.")
+@click.option("--name", help="With --new, --join: what this node shall be called; else as the machine is.")
+@click.option("--interface", default="shore0", show_default=True, help="With either: the tunnel's name.")
+@click.option("--timeout", default="30s", show_default=True, help="With either: how long to try to join.")
 @click.option("--foreground", is_flag=True, help="Stay until the tunnel goes down; SIGINT takes it down.")
 @click.option(
     "--confirm", metavar="TIME", help="Undo everything after TIME (60s, 5m) unless `shore confirm`."
@@ -62,6 +75,11 @@ def up(
     conf: str | None,
     join_from: str | None,
     join_file: str | None,
+    new: bool,
+    network: str,
+    advertise: tuple[str, ...],
+    port: int,
+    stun_port: int,
     name: str | None,
     interface: str,
     timeout: str,
@@ -70,9 +88,17 @@ def up(
 ) -> None:
     """Bring up a tunnel from CONF, a file, or a name looked for in /etc/shore and /etc/wireguard.
 
-    Without CONF: join a network (--join), or resume the one that this machine joined. Returns when the device
-    is configured and the processes run, whether or not a peer answers yet.
+    Without CONF: found a network (--new), join one (--join), or resume the one that this machine is in.
+    Returns when the device is configured and the processes run, whether or not a peer answers yet.
     """
+    if new:
+        if conf is not None or join_from is not None or join_file is not None:
+            fail("it is `shore up --new`, without CONF and without a token", USAGE)
+        from shore.cli import founding  # noqa: PLC0415  (netlink takes a tenth of a second)
+
+        ports = Founded(network, port, stun_port)
+        founding.found_network(founding.Plan(network, advertise, ports, name, interface, seconds(timeout)))
+        return
     if join_from is not None or join_file is not None:
         if conf is not None or (join_from is not None and join_file is not None):
             fail("it is `shore up --join TOKEN` or `shore up --join-file FILE`, without CONF", USAGE)
@@ -80,6 +106,8 @@ def up(
         mesh.join_network(token, name, interface, seconds(timeout))
         return
     if conf is None:
+        if (founded := programs.known()) is not None:
+            programs.start_programs(founded)
         mesh.resume()
         return
     confirm_s = None if confirm is None else seconds(confirm)
@@ -102,14 +130,21 @@ def up(
 
 @main.command()
 @click.argument("name", metavar="NAME|CONF", required=False)
-def down(name: str | None) -> None:
+@click.option("--all", "whole", is_flag=True, help="Stop the network's server and relay here as well.")
+def down(name: str | None, whole: bool) -> None:
     """Take a tunnel down and leave nothing behind; without NAME that of the network we joined."""
     tunnel = mesh.interface() if name is None else _name(name)
     if tunnel is None:
         fail("this machine has joined no network: name the tunnel, as in `shore down wg0`", USAGE)
-    give_brain(Runtime(tunnel))
-    obtain(tunnel, api.AskDown(), within=60)
-    click.echo(f"{tunnel} is down")
+    runtime = Runtime(tunnel)
+    give_brain(runtime)
+    if runtime.is_held("brain") or not (whole and programs.running_programs()):
+        obtain(tunnel, api.AskDown(), within=60)
+        click.echo(f"{tunnel} is down")
+    if whole:
+        click.echo("\n".join(f"the {stopped} is stopped" for stopped in programs.stop_programs()))
+    elif tunnel == mesh.interface() and (going := programs.running_programs()):
+        click.echo(f"{' and '.join(going)} of the network go on here: `shore server stop` ends them")
 
 
 @main.command()
@@ -276,6 +311,7 @@ def _log_line(entry: dict[str, object]) -> str:
 
 for command in (
     mesh.ip,
+    programs.server,
     mesh.logout,
     mesh.peers,
     peers.rekey,
@@ -286,5 +322,8 @@ for command in (
     netcheck,
     ping,
     policy,
+    invite,
+    tokens,
+    nodes,
 ):
     main.add_command(command)

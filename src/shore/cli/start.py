@@ -14,14 +14,12 @@ from typing import NoReturn
 
 import msgspec
 
-from shore.io import systemd
 from shore.io.api import NotRunning, ask
-from shore.io.process import start_keeper
-from shore.io.runtime import Runtime
+from shore.io.process import environment, keepers_environment, start_keeper
+from shore.io.runtime import Runtime, is_programs
 from shore.io.tun import has_device
 from shore.wire import api
 
-DIRECTORIES = ("SHORE_RUNTIME_DIR", "SHORE_STATE_DIR", "SHORE_UAPI_DIR")
 GONE_WITHIN = 3.0
 KEPT_WITHIN = 5.0
 # What a traceback of several exceptions draws around itself.
@@ -41,9 +39,9 @@ def start(runtime: Runtime, request: api.Start) -> tuple[subprocess.Popen[bytes]
     _refuse_second(runtime)
     start_reader, start_writer = os.pipe()
     answer_reader, answer_writer = os.pipe()
-    environment = _keepers_environment(SHORE_START_FD=str(start_reader), SHORE_ANSWER_FD=str(answer_writer))
+    around = keepers_environment(SHORE_START_FD=str(start_reader), SHORE_ANSWER_FD=str(answer_writer))
     with runtime.errors.open("ab") as errors:
-        keeper = start_keeper(runtime.name, environment, (start_reader, answer_writer), errors)
+        keeper = start_keeper(runtime.name, around, (start_reader, answer_writer), errors)
     os.close(start_reader)
     os.close(answer_writer)
     with os.fdopen(start_writer, "wb") as given:
@@ -68,17 +66,17 @@ def start(runtime: Runtime, request: api.Start) -> tuple[subprocess.Popen[bytes]
 def become_brain(runtime: Runtime, request: api.Start | None) -> NoReturn:
     """Go on as the brain, in this very process; None goes on with what is in force. Raises NotStarted."""
     _make(runtime)
-    environment = _environment()
+    around = environment()
     if request is not None:
         _refuse_second(runtime)
         given = os.memfd_create("start", 0)
         with os.fdopen(os.dup(given), "wb") as file:
             file.write(msgspec.json.encode(request))
         os.lseek(given, 0, os.SEEK_SET)
-        environment["SHORE_START_FD"] = str(given)
+        around["SHORE_START_FD"] = str(given)
     os.chdir("/")
     words = [sys.executable, "-m", "shore.node", runtime.name]
-    os.execve(sys.executable, words, environment)
+    os.execve(sys.executable, words, around)
 
 
 def give_brain(runtime: Runtime) -> None:
@@ -86,7 +84,7 @@ def give_brain(runtime: Runtime) -> None:
     if not runtime.is_left:
         return
     with runtime.errors.open("ab") as errors:
-        start_keeper(runtime.name, _keepers_environment(), (), errors)
+        start_keeper(runtime.name, keepers_environment(), (), errors)
     deadline = time.monotonic() + KEPT_WITHIN
     while runtime.is_left and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -99,24 +97,12 @@ def take_down(runtime: Runtime) -> None:
 
 
 def _make(runtime: Runtime) -> None:
+    if is_programs(runtime.name):
+        raise NotStarted(f"the network's {runtime.name} has this name: give the tunnel another")
     try:
         runtime.make()
     except OSError as error:
         raise NotStarted(f"{error.filename}: {(error.strerror or '').lower()}: run as root") from None
-
-
-def _environment(**more: str) -> dict[str, str]:
-    """Ours, as processes need it that run elsewhere."""
-    moved = {name: os.path.abspath(os.environ[name]) for name in DIRECTORIES if name in os.environ}
-    path = os.pathsep.join(path for path in sys.path if path)
-    return {**os.environ, **moved, "PYTHONPATH": path, **more}
-
-
-def _keepers_environment(**more: str) -> dict[str, str]:
-    """Without what systemd left for us: a keeper and its brain are no unit of anybody's."""
-    environment = _environment(**more)
-    systemd.Unit(environment)
-    return environment
 
 
 def _refuse_second(runtime: Runtime) -> None:

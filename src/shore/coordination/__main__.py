@@ -1,4 +1,4 @@
-"""`found` makes a network and prints what a join needs; `serve` is its server, on a socket given to it."""
+"""`found` makes a network and prints what a join needs; `serve` is its server, on sockets given to it."""
 
 import argparse
 import asyncio
@@ -20,6 +20,8 @@ def main() -> int:
     serving = commands.add_parser("serve")
     serving.add_argument("--state", type=Path, required=True)
     serving.add_argument("--control-fd", type=int, required=True)
+    serving.add_argument("--api-fd", type=int)
+    serving.add_argument("--ready-fd", type=int, help="gets one byte once the server serves")
     founding = commands.add_parser("found")
     founding.add_argument("--state", type=Path, required=True)
     founding.add_argument("--name", required=True)
@@ -29,7 +31,9 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         if asked.command == "serve":
-            asyncio.run(serve(asked.state, socket.socket(fileno=asked.control_fd)))
+            control = socket.socket(fileno=asked.control_fd)
+            api = None if asked.api_fd is None else socket.socket(fileno=asked.api_fd)
+            asyncio.run(serve(asked.state, control, api, asked.ready_fd))
             return 0
         made = found(asked.state, asked.name, tuple(asked.advertise), asked.port, asked.stun_port)
     except NotFounded as error:

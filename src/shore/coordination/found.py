@@ -3,7 +3,8 @@
 STATE/server/root.key      the root key's seed; may be taken offline once the statements are made
 STATE/server/netmap.key    the seed of the key that signs heads and admissions
 STATE/server/server.db     the database (`schema`)
-STATE/server/policy.hujson the policy to begin with: members reach each other
+STATE/server/policy.hujson the policy to begin with (members reach each other), for people to
+                           start from: what is in force is in the database alone
 STATE/server/network.json  what the server knows of itself (`Founded`)
 STATE/relay/tls.key, tls.crt, machine.key, relay.json   the relay's, which owns the TLS port for both
 
@@ -39,11 +40,12 @@ from shore.model.netmap import Role, Signed, Statement
 from shore.wire import signing
 
 STATEMENT_S = 3650 * 86400.0
+NODE_KEY_LIFETIME_S = 180 * 86400.0
 FIRST_RELAY = "relay-1"
 
 
 class Founded(msgspec.Struct, frozen=True):
-    """`network.json`: who the network is, and where its server and its first relay are."""
+    """`network.json`: who the network is, where its server and its first relay are, and their ports here."""
 
     name: str
     network: bytes
@@ -53,6 +55,8 @@ class Founded(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     udp_addresses: tuple[str, ...]
     statements: tuple[Signed, ...]
+    port: int = 443
+    stun_port: int = 3478
 
 
 class NotFounded(Exception):
@@ -73,8 +77,10 @@ def found(state: Path, name: str, advertise: tuple[str, ...], port: int, stun_po
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(mode=0o700, parents=True)
     try:
-        founded = _make(making, name, addresses, udp)
+        founded = _make(making, name, addresses, udp, (port, stun_port))
         _give_away(making)
+        # Both belong to a user who has to get there; what else is in STATE has rights of its own.
+        state.chmod(0o711)
         (making / "relay").rename(relay)
         (making / "server").rename(server)
     finally:
@@ -101,7 +107,9 @@ def read_key(path: Path) -> Ed25519PrivateKey:
         raise NotFounded(f"{path} holds no key that we can read") from None
 
 
-def _make(making: Path, name: str, addresses: tuple[str, ...], udp: tuple[str, ...]) -> Founded:
+def _make(
+    making: Path, name: str, addresses: tuple[str, ...], udp: tuple[str, ...], ports: tuple[int, int]
+) -> Founded:
     server, relay = making / "server", making / "relay"
     server.mkdir(mode=0o700)
     relay.mkdir(mode=0o700)
@@ -119,7 +127,8 @@ def _make(making: Path, name: str, addresses: tuple[str, ...], udp: tuple[str, .
         for role, key in roles
     )
     range_v6 = str(names.draw_range_v6(os.urandom(5)))
-    founded = Founded(name, network, signing.public_of(root), pin, range_v6, addresses, udp, statements)
+    public = signing.public_of(root)
+    founded = Founded(name, network, public, pin, range_v6, addresses, udp, statements, *ports)
     _write(server / "network.json", msgspec.json.encode(founded))
     _write(server / "policy.hujson", STARTER.encode())
     _write(relay / "relay.json", msgspec.json.encode(_relay_config(founded)))
@@ -136,7 +145,7 @@ def _relay_config(founded: Founded) -> dict[str, object]:
         "statements": founded.statements,
         "addresses": founded.addresses,
         "udp_addresses": founded.udp_addresses,
-        "server_socket": str(runtime.root() / "server" / "control.sock"),
+        "server_socket": str(runtime.root().absolute() / "server" / "control.sock"),
     }
 
 
@@ -148,6 +157,7 @@ def _new_database(path: Path, founded: Founded, machine_key: bytes, now: float) 
         "range_v6": founded.range_v6,
         "root": founded.root,
         "approval": False,
+        "node_key_lifetime_s": NODE_KEY_LIFETIME_S,
         "epoch": 1,
         "version": 0,
     }

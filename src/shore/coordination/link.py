@@ -7,18 +7,16 @@ for 20 s ends the link. Nonsense ends it too; a step that is refused is answered
 import asyncio
 import os
 import time
-from typing import Any
 
-from sqlalchemy import Row, select
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from shore.coordination.mesh import Mesh, Outbox, node_of
+from shore.coordination.mesh import Mesh, node_of
+from shore.coordination.outbox import Outbox
 from shore.coordination.proofs import NotProven, Proofs
 from shore.coordination.repository import NotEnrolled
-from shore.coordination.schema import nodes, revoked_keys
-from shore.model.netmap import Standing
+from shore.coordination.roll import NotChanged, standing
 from shore.wire import control
 
 MOST_REFUSALS = 5
@@ -43,6 +41,7 @@ class Link:
     def __init__(self, socket: WebSocket, mesh: Mesh) -> None:
         self._socket = socket
         self._mesh = mesh
+        self._roll = mesh.repository.roll
         self._nonce = os.urandom(32)
         self._proofs = Proofs(self._nonce, mesh.founded.pin)
         self._outbox: Outbox | None = None
@@ -67,9 +66,16 @@ class Link:
         while True:
             message = control.from_node(await self._next())
             try:
-                await self._hear(message, tasks)
+                if self._outbox is not None:
+                    await self._hear(message, self._outbox)
+                elif isinstance(message, control.Hello):
+                    await self._hello(message, tasks)
+                else:
+                    await self._stranger(message)
             except NotEnrolled as error:
                 await self._refuse("token", str(error))
+            except NotChanged as error:
+                await self._refuse("key", str(error))
             except NotProven as error:
                 await self._refuse(error.code, str(error))
 
@@ -82,73 +88,85 @@ class Link:
         async with asyncio.timeout(control.DEAD_S - control.QUIET_S):
             return await self._socket.receive_bytes()
 
-    async def _hear(self, message: control.FromNode | None, tasks: asyncio.TaskGroup) -> None:
+    async def _stranger(self, message: control.FromNode | None) -> None:
+        match message:
+            case control.Ping():
+                await self._say(control.Pong(message.id))
+            case control.Enrol() | control.Present() | control.Leave():
+                raise NotProven("signature", "say who you are first: hello")
+            case _:
+                pass
+
+    async def _hello(self, said: control.Hello, tasks: asyncio.TaskGroup) -> None:
+        self._proofs.hello(said)
+        outbox = self._outbox = Outbox(said.machine_key)
+        tasks.create_task(self._send_all(outbox))
+        self._mesh.greeted(outbox)
+        row, now = await self._roll.of_machine(said.machine_key), time.time()
+        if row is not None and row.role != said.role:
+            raise NotProven("role", f"this machine is a {row.role} here")
+        how = standing(row, now)
+        await self._say(self._mesh.stands(how, now))
+        if row is not None and row.role == "relay" and how == "member":
+            await self._mesh.admit(outbox, row.id, now)
+
+    async def _hear(self, message: control.FromNode | None, outbox: Outbox) -> None:
         match message:
             case control.Hello():
                 self._proofs.hello(message)
-                await self._say_standing()
             case control.Enrol():
                 self._proofs.enrol(message)
-                await self._enrol(message)
+                await self._enrol(message, outbox)
             case control.Present():
                 self._proofs.present(message)
-                await self._present(message, tasks)
-            case control.Whereabouts() if self._outbox is not None:
-                self._mesh.moved(self._outbox.number, message)
-            case control.Signal() if self._outbox is not None:
-                self._mesh.pass_on(self._outbox.number, message)
+                await self._present(message, outbox)
+            case control.Whereabouts() if outbox.said is not None:
+                self._mesh.moved(outbox, message)
+            case control.Signal() if outbox.said is not None:
+                self._mesh.pass_on(outbox.number, message)
+            case control.Offering() if self._proofs.role == "relay":
+                await self._mesh.offered(outbox, message)
+            case control.Leave():
+                self._proofs.leave(message)
+                await self._leave(outbox)
             case control.Ping():
                 await self._say(control.Pong(message.id))
             case _:
                 pass
 
-    async def _enrol(self, said: control.Enrol) -> None:
-        machine_key = self._proofs.machine_key
-        assert machine_key is not None
-        repository = self._mesh.repository
-        await repository.enrol(machine_key, said.node_key, said.secret, said.name, time.time())
-        await self._say_standing()
+    async def _enrol(self, said: control.Enrol, outbox: Outbox) -> None:
+        now, repository = time.time(), self._mesh.repository
+        row = await repository.enrol(outbox.machine_key, said.node_key, said.secret, said.name, now)
+        await self._say(self._mesh.stands(standing(row, now), now))
 
-    async def _present(self, said: control.Present, tasks: asyncio.TaskGroup) -> None:
-        row = await self._row()
-        standing = _standing(row, time.time())
-        if row is None or standing != "member":
-            raise NotProven("role", f"this machine is {standing} here")
-        if self._proofs.role == "relay" or row.role == "relay":
-            if self._proofs.role != row.role:
-                raise NotProven("role", f"this machine is a {row.role} here")
-            await self._admit()
+    async def _present(self, said: control.Present, outbox: Outbox) -> None:
+        row, now = await self._roll.of_machine(outbox.machine_key), time.time()
+        how = standing(row, now)
+        if row is None or how not in ("member", "expired"):
+            raise NotProven("role", f"this machine is {how} here")
+        if self._proofs.role == "relay":
+            await self._mesh.admit(outbox, row.id, now)
             return
         if row.node_key != said.node_key:
-            raise NotProven("key", "that is not the node key that this machine enrolled with")
-        if self._outbox is not None:
-            self._mesh.again(self._outbox, said)
-            return
-        self._outbox = self._mesh.came(node_of(row), said)
-        tasks.create_task(self._send_all(self._outbox))
+            row = await self._roll.rekey(row.id, said.node_key, now)
+            self._mesh.rekeyed()
+        elif how == "expired":
+            raise NotProven("key", "this node key has expired: draw another")
+        self._mesh.came(outbox, node_of(row), said)
 
-    async def _admit(self) -> None:
-        founded = self._mesh.founded
-        async with self._mesh.repository.engine.connect() as connection:
-            revoked = tuple((await connection.scalars(select(revoked_keys.c.node_key))).all())
-        await self._say(control.Admitting(founded.root, founded.network, founded.statements, revoked))
+    async def _leave(self, outbox: Outbox) -> None:
+        row = await self._roll.of_machine(outbox.machine_key)
+        if row is not None and row.revoked_at is None:
+            await self._roll.leave(row.id, time.time())
+            self._mesh.left(row.id)
+        await self._say(self._mesh.stands("unknown", time.time()))
+        raise WebSocketDisconnect
 
     async def _send_all(self, outbox: Outbox) -> None:
         while (message := await outbox.waiting.get()) is not None:
             async with asyncio.timeout(control.DEAD_S):
                 await self._socket.send_bytes(message)
-        if outbox is self._outbox:
-            await self._socket.close()
-
-    async def _say_standing(self) -> None:
-        now = time.time()
-        standing = _standing(await self._row(), now)
-        await self._say(control.StandingIs(self._mesh.founded.network, standing, now))
-
-    async def _row(self) -> Row[Any] | None:
-        async with self._mesh.repository.engine.connect() as connection:
-            this = select(nodes).where(nodes.c.machine_key == self._proofs.machine_key)
-            return (await connection.execute(this)).one_or_none()
+        await self._socket.close()
 
     async def _refuse(self, code: control.RefusalCode, reason: str) -> None:
         self._refusals += 1
@@ -158,13 +176,3 @@ class Link:
 
     async def _say(self, message: control.FromServer) -> None:
         await self._socket.send_bytes(control.encode(message))
-
-
-def _standing(row: Row[Any] | None, now: float) -> Standing:
-    if row is None:
-        return "unknown"
-    if row.revoked_at is not None:
-        return "revoked"
-    if row.approved_at is None:
-        return "pending"
-    return "expired" if row.expires_at is not None and row.expires_at <= now else "member"

@@ -1,12 +1,17 @@
 """The network as it lives: who has a link, and what each is to be told.
 
-Links say what happened (`came`, `moved`, `gone`); netmaps mark who is concerned; one loop (`run`) settles
-them 100 ms after the first of a burst and puts deltas on the links. A link that does not take what it is sent
-is ended: its node dials again and gets the whole. Version numbers are reserved in the database by blocks,
-ahead of their use, so that none goes out twice, however this process ends.
+Links say what happened (`greeted`, `came`, `moved`, `gone`), and so do people (`changed`, `out`, `govern`);
+netmaps mark who is concerned; one loop (`run`) settles them 100 ms after the first of a burst and puts deltas
+on the links. A link that does not take what it is sent is ended: its node dials again and gets the whole.
+Version numbers are reserved in the database by blocks, ahead of their use, so that none goes out twice,
+however this process ends.
+
+Whoever is out is dropped here in the same turn in which the database was told, and a link that was ended
+brings nobody back: what it had read before is stale.
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -17,40 +22,20 @@ from sqlalchemy import Row, select, update
 from shore.coordination.found import Founded
 from shore.coordination.members import Member
 from shore.coordination.netmaps import DAY_S, Netmaps, Node
-from shore.coordination.policy import compile
+from shore.coordination.outbox import Outbox
+from shore.coordination.policy import Policy, compile
 from shore.coordination.repository import Repository
-from shore.coordination.schema import networks, nodes, policies, relays
-from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, Signed
+from shore.coordination.roll import standing
+from shore.coordination.schema import networks, relays
+from shore.coordination.whereabouts import MOST_ADDRESSES, is_address, sound
+from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, Signed, Standing
 from shore.wire import control, signing
+from shore.wire.server import RelayShown, ServerStatus
 
 COALESCE_S = 0.1
 BLOCK = 1 << 20
-MOST_WAITING = 64
-
-
-class Outbox:
-    """What waits to be sent on one link; `held` is the version that its node has or is being sent."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.held = (0, 0)
-        self.waiting: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_WAITING)
-        self.ended = False
-
-    def put(self, message: control.FromServer) -> None:
-        """Have it sent; a link that is full ends."""
-        try:
-            self.waiting.put_nowait(control.encode(message))
-        except asyncio.QueueFull:
-            self.end()
-
-    def end(self) -> None:
-        """Send no more, and close."""
-        if not self.ended:
-            self.ended = True
-            while self.waiting.full():
-                self.waiting.get_nowait()
-            self.waiting.put_nowait(None)
+SWEEP_S = 30.0
+EPHEMERAL_S = 300.0
 
 
 class Mesh:
@@ -62,96 +47,197 @@ class Mesh:
         self.founded = founded
         self.repository = repository
         self._key = key
+        self._machines: dict[bytes, Outbox] = {}
         self._links: dict[int, Outbox] = {}
-        self._relays: tuple[Relay, ...] = ()
+        self._relays: dict[int, Relay] = {}
+        self._away_since: dict[int, float] = {}
         self._epoch = 0
         self._reserved = 0
+        self._started_at = 0.0
+        self._swept_at = 0.0
+        self._keys_moved = False
         self._stirred = asyncio.Event()
 
     async def load(self, now: float) -> None:
         """Read what is written down."""
         async with self.repository.engine.connect() as connection:
             network = (await connection.execute(select(networks))).one()
-            text = await connection.scalar(select(policies.c.text).order_by(policies.c.id.desc()).limit(1))
-            members = (await connection.execute(select(nodes).where(nodes.c.role == "node"))).all()
             offered = (await connection.execute(select(relays))).all()
-        self._epoch, self._reserved = network.epoch, network.version
+        self._epoch, self._reserved, self._started_at = network.epoch, network.version, now
         shared = (
             Names(f"{network.name}.internal", network.range_v6),
             Server(self.founded.addresses, self.founded.statements),
         )
-        self.netmaps = Netmaps(compile(text or "{}"), shared, network.version)
+        self.netmaps = Netmaps(compile(await self.repository.policy()), shared, network.version)
         await self._reserve()
-        for row in members:
-            if row.revoked_at is None and row.approved_at and (not row.expires_at or row.expires_at > now):
-                self.netmaps.put(node_of(row))
-        self._relays = tuple(Relay(r.id, r.pin, tuple(r.addresses), tuple(r.udp_addresses)) for r in offered)
-        self.netmaps.offer(self._relays)
+        members = [row for row in await self.repository.roll.nodes() if standing(row, now) == "member"]
+        self.netmaps.put_all(node_of(row) for row in members if row.role == "node")
+        self._away_since = {row.id: now for row in members if row.ephemeral}
+        numbers = {row.id for row in members if row.role == "relay"}
+        self._relays = {row.node: relay_of(row) for row in offered if row.node in numbers}
+        self.netmaps.offer(self._relays.values())
         self.netmaps.settle(now)
+        self._swept_at = now
 
     async def run(self) -> None:
-        """Tell whoever is concerned, for ever; leases are renewed when the day changes."""
-        day = time.time() // DAY_S
+        """Tell whoever is concerned, for ever; what time alone changes is seen to twice a minute."""
         while True:
-            try:
-                async with asyncio.timeout(60):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
                     await self._stirred.wait()
-            except TimeoutError:
-                pass
-            if time.time() // DAY_S != day:
-                day = time.time() // DAY_S
-                self.netmaps.renew()
             await asyncio.sleep(COALESCE_S)
             self._stirred.clear()
+            now = time.time()
+            if now >= self._swept_at + SWEEP_S or now < self._swept_at:
+                await self.sweep(now)
             self._settle()
+            if self._keys_moved:
+                self._keys_moved = False
+                await self._tell_relays(now)
             if self.netmaps.version + BLOCK // 2 > self._reserved:
                 await self._reserve()
 
-    def came(self, node: Node, said: control.Present) -> Outbox:
-        """A member begins; an older link of the same ends."""
+    async def sweep(self, now: float) -> None:
+        """Leases and admissions are renewed daily, keys expire, ephemeral nodes that went are forgotten."""
+        day, self._swept_at = self._swept_at // DAY_S, now
+        if now // DAY_S != day:
+            self.netmaps.renew()
+            for outbox in self._links.values():
+                if outbox.said is not None:
+                    outbox.put(control.Admissions(self._admissions(outbox.said)))
+        for node in self.netmaps.expired(now):
+            self._lapse(node.member.id, node.machine_key, now)
+        late = [n for n, since in self._away_since.items() if now >= since + EPHEMERAL_S]
+        for number in late:
+            del self._away_since[number]
+            await self.repository.roll.leave(number, now)
+            self._drop(number)
+
+    def greeted(self, outbox: Outbox) -> None:
+        """A machine has said who it is; an older link of the same ends."""
+        older = self._machines.get(outbox.machine_key)
+        if older is not None:
+            older.end()
+        self._machines[outbox.machine_key] = outbox
+
+    def came(self, outbox: Outbox, node: Node, said: control.Present) -> None:
+        """A member begins, with another key than before perhaps, or asks for what it lacks."""
+        if outbox.ended:
+            return
         number = node.member.id
-        if number in self._links:
-            self._links[number].end()
-        known = self.netmaps.node(number) or node
-        if known.node_key != said.node_key:
-            known = node
-        self.netmaps.put(msgspec.structs.replace(known, online=True))
+        outbox.number, outbox.said, outbox.held = number, said, (said.epoch, said.version)
+        self._links[number] = outbox
+        self._away_since.pop(number, None)
+        self.netmaps.put(self._as_said(node, online=True))
         if not self.netmaps.is_built(number):
             self._settle()
-        outbox = self._links[number] = Outbox(number)
-        outbox.held = (said.epoch, said.version)
         self._tell(outbox)
         outbox.put(control.Admissions(self._admissions(said)))
         self._stirred.set()
-        return outbox
 
-    def again(self, outbox: Outbox, said: control.Present) -> None:
-        """A node asks for what it lacks, on the link that it has."""
-        outbox.held = (said.epoch, said.version)
-        self._tell(outbox)
+    def rekeyed(self) -> None:
+        """A key is out as its node has another: relays are told."""
+        self._keys_moved = True
+        self._stirred.set()
 
-    def moved(self, number: int, said: control.Whereabouts) -> None:
+    def moved(self, outbox: Outbox, said: control.Whereabouts) -> None:
         """A node told where it may be reached."""
-        node = self.netmaps.node(number)
+        outbox.whereabouts = sound(said, {relay.id for relay in self._relays.values()})
+        node = self.netmaps.node(outbox.number)
         if node is not None:
-            self.netmaps.put(msgspec.structs.replace(node, candidates=said.candidates, relays=said.relays))
+            self.netmaps.put(self._as_said(node, node.online))
             self._stirred.set()
 
     def gone(self, outbox: Outbox) -> None:
-        """A link ended, and no newer one of the same node is there."""
+        """A link ended; it counts where no newer one of the same node is there."""
+        if self._machines.get(outbox.machine_key) is outbox:
+            del self._machines[outbox.machine_key]
         if self._links.get(outbox.number) is outbox:
             del self._links[outbox.number]
             node = self.netmaps.node(outbox.number)
             if node is not None:
                 self.netmaps.put(msgspec.structs.replace(node, online=False))
+                if node.ephemeral:
+                    self._away_since[outbox.number] = time.time()
             self._stirred.set()
 
-    def out(self, number: int) -> None:
-        """A node was revoked or left: peers are told without delay, and its link ends."""
-        self.netmaps.remove(number)
+    def out(self, row: Row[Any], now: float) -> None:
+        """A node was revoked or left: peers and relays are told without delay, and its link ends."""
+        self._drop(row.id)
+        outbox = self._machines.get(row.machine_key)
+        if outbox is not None:
+            outbox.put(self.stands(standing(row, now), now))
+            outbox.end()
+
+    def changed(self, row: Row[Any], now: float) -> None:
+        """A node was approved, renamed or expired."""
+        known, stands = self.netmaps.node(row.id), standing(row, now)
+        outbox = self._machines.get(row.machine_key)
+        if stands == "expired":
+            self._lapse(row.id, row.machine_key, now)
+        elif stands == "member" and known is not None:
+            self.netmaps.put(self._as_said(node_of(row), known.online))
+        elif stands == "member" and row.role == "node":
+            self.netmaps.put(node_of(row))
+            if outbox is not None:
+                outbox.put(self.stands(stands, now))
         self._stirred.set()
-        if number in self._links:
-            self._links[number].end()
+
+    def left(self, number: int) -> None:
+        """A node said that it leaves."""
+        self._drop(number)
+
+    def govern(self, policy: Policy) -> None:
+        """Another policy is in force."""
+        self.netmaps.govern(policy)
+        self._stirred.set()
+
+    def stands(self, how: Standing, now: float) -> control.StandingIs:
+        """What a machine is told that it is to us."""
+        return control.StandingIs(self.founded.network, how, now)
+
+    async def admit(self, outbox: Outbox, number: int, now: float) -> None:
+        """A relay has a link: it is told whom to let in."""
+        outbox.number = number
+        self._links[number] = outbox
+        outbox.put(await self._admitting(now))
+
+    async def offered(self, outbox: Outbox, said: control.Offering) -> None:
+        """A relay told where it is; it is where it was if that is nowhere."""
+        addresses = tuple(filter(is_address, said.addresses))[:MOST_ADDRESSES]
+        udp_addresses = tuple(filter(is_address, said.udp_addresses))[:MOST_ADDRESSES]
+        known = self._relays.get(outbox.number)
+        if (
+            not addresses
+            or known is None
+            or (known.addresses, known.udp_addresses) == (addresses, udp_addresses)
+        ):
+            return
+        row = await self.repository.roll.offer(outbox.number, addresses, udp_addresses)
+        if row is not None and outbox.number in self._relays:
+            self._relays[outbox.number] = relay_of(row)
+            self.netmaps.offer(self._relays.values())
+            self._stirred.set()
+
+    def status(self) -> ServerStatus:
+        """How the network is, for people."""
+        return ServerStatus(
+            network=self.founded.name,
+            addresses=self.founded.addresses,
+            epoch=self._epoch,
+            version=self.netmaps.version,
+            nodes=len(self.netmaps.members),
+            online=sum(1 for number in self._links if number not in self._relays),
+            relays=tuple(
+                RelayShown(relay.id, relay.addresses, relay.udp_addresses, number in self._links)
+                for number, relay in self._relays.items()
+            ),
+            started_at=self._started_at,
+        )
+
+    def is_online(self, number: int) -> bool:
+        """Whether the node has a link."""
+        return number in self._links
 
     def pass_on(self, number: int, signal: control.Signal) -> None:
         """One word, to a peer that holds the sender and has a link; else nothing."""
@@ -161,15 +247,51 @@ class Mesh:
         if receiver in self._links:
             self._links[receiver].put(control.Signal(sender.node_key, signal.kind, signal.candidates))
 
+    def _as_said(self, node: Node, online: bool) -> Node:
+        outbox, known = self._links.get(node.member.id), self.netmaps.node(node.member.id)
+        if outbox is not None and outbox.whereabouts is not None:
+            said = outbox.whereabouts
+            return msgspec.structs.replace(
+                node, online=online, candidates=said.candidates, relays=said.relays
+            )
+        if known is None:
+            return msgspec.structs.replace(node, online=online)
+        return msgspec.structs.replace(node, online=online, candidates=known.candidates, relays=known.relays)
+
+    def _drop(self, number: int) -> None:
+        self.netmaps.remove(number)
+        self._links.pop(number, None)
+        self._away_since.pop(number, None)
+        if self._relays.pop(number, None) is not None:
+            self.netmaps.offer(self._relays.values())
+        self._keys_moved = True
+        self._stirred.set()
+
+    def _lapse(self, number: int, machine_key: bytes, now: float) -> None:
+        """Its key counts no more; the link stays, so that another can be presented."""
+        self._drop(number)
+        outbox = self._machines.get(machine_key)
+        if outbox is not None:
+            outbox.put(self.stands("expired", now))
+
+    async def _tell_relays(self, now: float) -> None:
+        admitting = await self._admitting(now)
+        for number in self._relays.keys() & self._links.keys():
+            self._links[number].put(admitting)
+
+    async def _admitting(self, now: float) -> control.Admitting:
+        founded, out = self.founded, await self.repository.roll.keys_out(now)
+        return control.Admitting(founded.root, founded.network, founded.statements, out)
+
     def _settle(self) -> None:
         for number in self.netmaps.settle(time.time()):
             if number in self._links:
                 self._tell(self._links[number])
 
     def _tell(self, outbox: Outbox) -> None:
-        latest = self.netmaps.latest(outbox.number)
         node = self.netmaps.node(outbox.number)
         assert node is not None
+        latest = self.netmaps.latest(outbox.number)
         epoch, version = outbox.held
         if (epoch, version) == (self._epoch, latest.version):
             return
@@ -192,7 +314,7 @@ class Mesh:
                 signing.ADMISSION,
                 Admission(relay.pin, said.node_key, said.admission_key, now, now + LEASE_S),
             )
-            for relay in self._relays
+            for relay in self._relays.values()
         }
 
     async def _reserve(self) -> None:
@@ -212,3 +334,8 @@ def node_of(row: Row[Any]) -> Node:
         row.ephemeral,
         row.endorsement,
     )
+
+
+def relay_of(row: Row[Any]) -> Relay:
+    """A relay as it is written down."""
+    return Relay(row.id, row.pin, tuple(row.addresses), tuple(row.udp_addresses))

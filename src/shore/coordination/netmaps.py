@@ -59,18 +59,24 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Netmaps:
-    """The netmaps of all nodes. `version` is the highest that was ever given out in this epoch."""
+    """The netmaps of all nodes under one policy; `version` is the highest given out in this epoch."""
 
     def __init__(self, policy: Policy, shared: tuple[Names, Server], version: int) -> None:
         self.version = version
-        self._policy = policy
+        self.policy = policy
         self._names, self._server = shared
         self._relays: tuple[Relay, ...] = ()
         self._nodes: dict[int, Node] = {}
+        self._by_key: dict[bytes, int] = {}
         self._members: tuple[Member, ...] = ()
         self._edges: dict[int, set[int]] = {}
         self._kept: dict[int, OrderedDict[int, Built]] = {}
         self._marked: set[int] = set()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All of them, as policy asks."""
+        return self._members
 
     def node(self, number: int) -> Node | None:
         """The node of this number."""
@@ -78,11 +84,22 @@ class Netmaps:
 
     def by_key(self, node_key: bytes) -> int | None:
         """The number of the node that has this node key."""
-        return next((n for n, node in self._nodes.items() if node.node_key == node_key), None)
+        return self._by_key.get(node_key)
 
     def hold_each_other(self, one: int, other: int) -> bool:
         """Whether either is in the other's netmap; edges go both ways."""
         return other in self._edges.get(one, ())
+
+    def expired(self, now: float) -> tuple[Node, ...]:
+        """Those whose key has run out and who are here yet."""
+        nodes = self._nodes.values()
+        return tuple(node for node in nodes if node.expires_at is not None and node.expires_at <= now)
+
+    def put_all(self, nodes: Iterable[Node]) -> None:
+        """Begin with these, whom nobody was told of yet."""
+        self._nodes = {node.member.id: node for node in nodes}
+        self._by_key = {node.node_key: number for number, node in self._nodes.items()}
+        self._redraw(set(self._nodes))
 
     def put(self, node: Node) -> None:
         """A node came, or something of it changed."""
@@ -91,6 +108,9 @@ class Netmaps:
         if before == node:
             return
         self._nodes[number] = node
+        if before is not None:
+            self._by_key.pop(before.node_key, None)
+        self._by_key[node.node_key] = number
         if before is None or before.member != node.member:
             self._redraw({number})
         else:
@@ -98,14 +118,16 @@ class Netmaps:
 
     def remove(self, number: int) -> None:
         """A node left, was revoked, or its key ran out."""
-        if self._nodes.pop(number, None) is not None:
+        node = self._nodes.pop(number, None)
+        if node is not None:
+            self._by_key.pop(node.node_key, None)
             self._kept.pop(number, None)
             self._redraw({number})
             self._marked.discard(number)
 
     def govern(self, policy: Policy) -> None:
         """Another policy is in force."""
-        self._policy = policy
+        self.policy = policy
         self._redraw(set(self._nodes))
 
     def offer(self, relays: Iterable[Relay]) -> None:
@@ -151,19 +173,19 @@ class Netmaps:
         """Edges anew, and whoever has, had or is what moved is concerned; rules hang on all members."""
         self._members = tuple(node.member for _, node in sorted(self._nodes.items()))
         before = self._edges
-        self._edges = {m.id: self._policy.peers_of(m, self._members) for m in self._members}
+        self._edges = {m.id: self.policy.peers_of(m, self._members) for m in self._members}
         for number, peers in self._edges.items():
             if number in moved or peers & moved or before.get(number) != peers:
                 self._marked.add(number)
 
     def _shared(self) -> dict[str, bytes]:
-        records: dict[str, Record] = {f"relay:{relay.pin.hex()}": relay for relay in self._relays}
+        records: dict[str, Record] = {f"relay:{relay.id}": relay for relay in self._relays}
         records |= {"server": self._server, "names": self._names}
         return {key: _encoder.encode(record) for key, record in records.items()}
 
     def _build(self, number: int, shared: Mapping[str, bytes], encoded: Mapping[int, bytes]) -> bool:
         node = self._nodes[number]
-        rules = self._policy.rules_for(node.member, self._members)
+        rules = self.policy.rules_for(node.member, self._members)
         records = {
             **shared,
             "self": _encoder.encode(_self(node)),

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shore.coordination import names
-from shore.coordination.schema import audit, networks, nodes, revoked_keys, tokens
+from shore.coordination.roll import Roll, is_key_known, note, put_out
+from shore.coordination.schema import networks, nodes, policies, tokens
 from shore.wire.token import secret_hash, secret_prefix
 
 WAIT_S = 30
@@ -38,13 +39,14 @@ class Invitation(msgspec.Struct, frozen=True):
 
 
 class Repository:
-    """The database, whichever it is."""
+    """The database, whichever it is; `roll` has the members."""
 
     def __init__(self, url: str) -> None:
         self.engine: AsyncEngine = create_async_engine(url)
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_immediate)
+        self.roll = Roll(self.engine)
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -67,7 +69,7 @@ class Repository:
         }
         async with self.engine.begin() as connection:
             await connection.execute(tokens.insert().values(row))
-            await _note(connection, now, who, "invited", str(row["prefix"]))
+            await note(connection, now, who, "invited", str(row["prefix"]))
         return secret
 
     async def tokens(self) -> Sequence[Row[Any]]:
@@ -75,33 +77,33 @@ class Repository:
         async with self.engine.connect() as connection:
             return (await connection.execute(select(tokens).order_by(tokens.c.id.desc()))).all()
 
-    async def nodes(self) -> Sequence[Row[Any]]:
-        """All members, those that are out included."""
-        async with self.engine.connect() as connection:
-            return (await connection.execute(select(nodes).order_by(nodes.c.id))).all()
-
-    async def revoke_token(self, prefix: str, with_nodes: bool, who: str, now: float) -> tuple[int, ...]:
-        """Nobody comes in with it any more; the numbers of the nodes that are out with it."""
+    async def revoke_token(self, prefix: str, with_nodes: bool, who: str, now: float) -> tuple[Row[Any], ...]:
+        """Nobody comes in with it any more; the nodes that are out with it."""
         async with self.engine.begin() as connection:
             found = (await connection.scalars(select(tokens.c.id).where(tokens.c.prefix == prefix))).all()
             if not found:
                 raise KeyError(prefix)
             ended = update(tokens).where(tokens.c.id.in_(found), tokens.c.revoked_at.is_(None))
             await connection.execute(ended.values(revoked_at=now))
-            await _note(connection, now, who, "revoked token", prefix)
+            await note(connection, now, who, "revoked token", prefix)
             if not with_nodes:
                 return ()
             theirs = select(nodes.c.id).where(nodes.c.token.in_(found), nodes.c.revoked_at.is_(None))
-            numbers = tuple((await connection.scalars(theirs)).all())
-            for number in numbers:
-                await _revoke(connection, number, now)
-            return numbers
+            numbers = (await connection.scalars(theirs)).all()
+            return tuple([await put_out(connection, number, now) for number in numbers])
 
-    async def revoke(self, number: int, who: str, now: float) -> None:
-        """A node is out, for good: neither its machine key nor its node key comes back. Raises KeyError."""
+    async def policy(self) -> str:
+        """The file in force."""
+        async with self.engine.connect() as connection:
+            last = select(policies.c.text).order_by(policies.c.id.desc()).limit(1)
+            return (await connection.scalar(last)) or "{}"
+
+    async def save_policy(self, text: str, who: str, now: float) -> None:
+        """Keep what is in force from now, beside what was."""
         async with self.engine.begin() as connection:
-            await _revoke(connection, number, now)
-            await _note(connection, now, who, "revoked", str(number))
+            row = {"text": text, "saved_at": now, "saved_by": who[:63]}
+            await connection.execute(policies.insert().values(row))
+            await note(connection, now, who, "set the policy", "")
 
     async def enrol(
         self, machine_key: bytes, node_key: bytes, secret: bytes, name: str, now: float
@@ -135,7 +137,7 @@ class Repository:
                 "approved_at": None if network.approval else now,
             }
             made: Row[Any] = (await connection.execute(nodes.insert().values(row).returning(nodes))).one()
-            await _note(connection, now, given, "enrolled", token.prefix)
+            await note(connection, now, given, "enrolled", token.prefix)
             return made
 
 
@@ -163,25 +165,8 @@ def _why_not(token: Row[Any] | None, now: float) -> str:
 async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_key: bytes) -> None:
     if (await connection.scalars(select(nodes.c.id).where(nodes.c.machine_key == machine_key))).first():
         raise NotEnrolled("this machine is enrolled already")
-    held = select(nodes.c.id).where(nodes.c.node_key == node_key)
-    out = select(revoked_keys).where(revoked_keys.c.node_key == node_key)
-    if (await connection.scalars(held)).first() or (await connection.scalars(out)).first():
+    if await is_key_known(connection, node_key):
         raise NotEnrolled("this node key belongs to another, or was revoked")
-
-
-async def _revoke(connection: AsyncConnection, number: int, now: float) -> None:
-    this = (await connection.execute(select(nodes).where(nodes.c.id == number))).one_or_none()
-    if this is None:
-        raise KeyError(number)
-    if this.revoked_at is not None:
-        return
-    await connection.execute(update(nodes).where(nodes.c.id == number).values(revoked_at=now))
-    if this.node_key is not None:
-        await connection.execute(revoked_keys.insert().values(node_key=this.node_key))
-
-
-async def _note(connection: AsyncConnection, now: float, who: str, what: str, about: str) -> None:
-    await connection.execute(audit.insert().values(at=now, who=who, what=what, about=about))
 
 
 def _prepare_sqlite(connection: object, _entry: ConnectionPoolEntry) -> None:

@@ -84,7 +84,12 @@ relays = Table(
     Column("udp_addresses", JSON, nullable=False),
 )
 
-revoked_keys = Table("revoked_keys", metadata, Column("node_key", LargeBinary(32), primary_key=True))
+revoked_keys = Table(
+    "revoked_keys",
+    metadata,
+    Column("node_key", LargeBinary(32), primary_key=True),
+    Column("at", Float, nullable=False),
+)
 
 api_keys = Table(
     "api_keys",

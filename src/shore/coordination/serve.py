@@ -1,27 +1,67 @@
-"""The server's process: one listening socket from its parent, one loop. SIGTERM ends it cleanly."""
+"""The server's process: listening sockets from its parent, one loop. SIGTERM ends it cleanly.
+
+Nodes come by the control socket, which the relay splices to; people and scripts of this machine by the api
+socket.
+"""
 
 import asyncio
+import contextlib
+import os
+import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from shore.coordination.found import read_founded, read_key
 from shore.coordination.link import app
 from shore.coordination.mesh import Mesh
 from shore.coordination.repository import Repository
+from shore.coordination.rest.application import application
+from shore.coordination.rest.door import LocalProtocol
 from shore.wire.control import MOST_FROM_NODE
 
 
-async def serve(state: Path, control: socket.socket) -> None:
+async def serve(state: Path, control: socket.socket, api: socket.socket | None, ready: int | None) -> None:
     """Until SIGTERM. Raises NotFounded."""
     server = state / "server"
     repository = Repository(f"sqlite+aiosqlite:///{server / 'server.db'}")
     mesh = Mesh(read_founded(state), read_key(server / "netmap.key"), repository)
     await mesh.load(time.time())
-    config = uvicorn.Config(
-        app(mesh),
+    doors = [(_Door(_config(app(mesh))), control)]
+    if api is not None:
+        doors.append((_Door(_config(application(mesh), LocalProtocol)), api))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _close, [door for door, _ in doors])
+    async with asyncio.TaskGroup() as tasks:
+        telling = tasks.create_task(mesh.run())
+        serving = [tasks.create_task(door.serve([listener])) for door, listener in doors]
+        _say_ready(ready)
+        await asyncio.wait(serving)
+        telling.cancel()
+    await repository.close()
+
+
+class _Door(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """There are two of us, and one handler for both."""
+        yield
+
+
+def _close(doors: list[_Door]) -> None:
+    for door in doors:
+        door.should_exit = True
+
+
+def _config(served: Starlette, http: type[asyncio.Protocol] | str = "h11") -> uvicorn.Config:
+    return uvicorn.Config(
+        served,
+        http=http,
         log_level="warning",
         access_log=False,
         ws="websockets-sansio",
@@ -29,10 +69,12 @@ async def serve(state: Path, control: socket.socket) -> None:
         ws_ping_interval=None,
         timeout_graceful_shutdown=1,
         server_header=False,
+        lifespan="off",
     )
-    async with asyncio.TaskGroup() as tasks:
-        telling = tasks.create_task(mesh.run())
-        print('{"is": "started"}', flush=True)
-        await uvicorn.Server(config).serve([control])
-        telling.cancel()
-    await repository.close()
+
+
+def _say_ready(descriptor: int | None) -> None:
+    print('{"is": "started"}', flush=True)
+    if descriptor is not None:
+        os.write(descriptor, b"\n")
+        os.close(descriptor)

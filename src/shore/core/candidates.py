@@ -9,6 +9,7 @@ newest few that we learnt are kept: the eight are for different ways.
 """
 
 import ipaddress
+from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
@@ -78,21 +79,28 @@ def places(
     }
     known = [place for place in spoken if place[0] in usable]
     elsewhere = [remote for number, remote in spoken if number not in usable]
-    ours = _pairs(sockets, configured)
-    found = [*known, *_pairs(sockets, elsewhere), *ours, *_pairs(sockets, told)]
-    return few_ports(found, set(ours))[:MOST_PATHS]
+    heard, ours = few_ports([*known, *_pairs(sockets, elsewhere)]), _pairs(sockets, configured)
+    found = [*heard, *ours, *few_ports(_pairs(sockets, told), heard)]
+    return tuple(dict.fromkeys(found))[:MOST_PATHS]
 
 
-def few_ports(found: Iterable[Place], exempt: Collection[Place] = ()) -> tuple[Place, ...]:
-    """Without doubles, and with at most the first few ports of an address by each socket."""
-    ports: dict[tuple[int, str], int] = {}
+def few_ports(found: Iterable[Place], beside: Collection[Place] = ()) -> tuple[Place, ...]:
+    """Without doubles, and with at most the first few ports of an address by each socket.
+
+    Ports `beside` count as well, but leave room for one: a NAT may have moved it there just now.
+    """
+    counted = Counter(map(_way, beside))
+    ports = Counter({way: min(count, MOST_PORTS - 1) for way, count in counted.items()})
     kept = []
     for place in dict.fromkeys(found):
-        way = (place[0], place[1].rpartition(":")[0])
-        ports[way] = ports.get(way, 0) + 1
-        if ports[way] <= MOST_PORTS or place in exempt:
+        ports[_way(place)] += place not in beside
+        if ports[_way(place)] <= MOST_PORTS:
             kept.append(place)
     return tuple(kept)
+
+
+def _way(place: Place) -> tuple[int, str]:
+    return place[0], place[1].rpartition(":")[0]
 
 
 def _pairs(sockets: Sockets, remotes: list[str]) -> list[Place]:

@@ -17,6 +17,7 @@ from shore.core.candidates import is_told
 from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
 from shore.model.netmap import Netmap, Peer, Signed
+from shore.model.zone import Zone
 from shore.wire.wgconf import parse_endpoint
 
 MOST_CANDIDATES = 16
@@ -55,6 +56,7 @@ def tunnel_config(
         port_mapping=True,
         filter=netmap.filter.rules,
         mesh=netmap.names.suffix,
+        zone=zone(netmap, time),
     )
 
 
@@ -69,11 +71,13 @@ def changed_keys(before: Netmap, after: Netmap) -> list[Peer]:
     return [peer for peer in after.peers if keys.get(peer.name, peer.node_key) != peer.node_key]
 
 
-def names(netmap: Netmap, time: float) -> dict[str, tuple[str, ...]]:
+def zone(netmap: Netmap, time: float) -> Zone:
     """The addresses of every node by its whole name, our own included."""
-    present = [peer for peer in netmap.peers if time < peer.lease_until]
-    own = {f"{netmap.self.name}.{netmap.names.suffix}": netmap.self.addresses}
-    return own | {f"{peer.name}.{netmap.names.suffix}": peer.addresses for peer in present}
+    suffix = netmap.names.suffix
+    known = {peer.name: peer.addresses for peer in netmap.peers if time < peer.lease_until}
+    known[netmap.self.name] = netmap.self.addresses
+    hosts = tuple((f"{name}.{suffix}", addresses) for name, addresses in sorted(known.items()))
+    return Zone(suffix, netmap.names.range_v6, hosts)
 
 
 def _servers(netmap: Netmap) -> Iterator[Endpoint]:

@@ -279,7 +279,7 @@ class PeerRecord:
             found = (*relayed, *found)
         else:
             found += tuple(relayed)
-        unique = tuple(dict.fromkeys(found))
+        unique = _apart(list(dict.fromkeys(found)), sockets)
         return tuple(
             Path(
                 id=self._path_id(place),
@@ -295,3 +295,15 @@ class PeerRecord:
 
     def _path_id(self, place: tuple[int, str]) -> int:
         return self._path_ids.setdefault(place, len(self._path_ids) + 1)
+
+
+def _apart(order: list[Place], sockets: Sockets) -> list[Place]:
+    """The first, then what leaves by other uplinks: one that fails takes all its paths with it."""
+    here = sockets.uplink_of(order[0][0]) if order else None
+    if here is None:
+        return order
+
+    def nearness(place: Place) -> int:
+        return 2 if is_place(place[1]) else int(sockets.uplink_of(place[0]) == here)
+
+    return [order[0], *sorted(order[1:], key=nearness)]

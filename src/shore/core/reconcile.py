@@ -3,8 +3,9 @@
 import ipaddress
 from collections.abc import Mapping
 
+from shore.core.resolving import reverse_domains
 from shore.model.config import TunnelConfig
-from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan, Route
+from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan, Route, SplitNames
 
 DEFAULT_MTU = 1420
 LEAST_MTU = 1280
@@ -58,7 +59,17 @@ def host_plan(config: TunnelConfig, inner: Mapping[bytes, int]) -> HostPlan:
         full_tunnel=FullTunnel(families, mark, mark, full) if families else None,
         dns_servers=config.dns_servers,
         dns_search=config.dns_search,
+        names=split_names(config),
     )
+
+
+def split_names(config: TunnelConfig) -> SplitNames | None:
+    """Where the names of a mesh are asked for: at the device's own IPv4 address."""
+    own = (ipaddress.ip_interface(address).ip for address in config.addresses)
+    server = next((str(address) for address in own if address.version == 4), None)
+    if config.zone is None or server is None:
+        return None
+    return SplitNames(server, config.zone.suffix, (config.zone.suffix, *reverse_domains(config.zone)))
 
 
 def uncovered_family(config: TunnelConfig) -> int | None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shore.core import member_events as on
 from shore.core.membership import Membership
+from shore.io.feed import Feed
 from shore.io.sockets import set_mark
 from shore.wire import control
 
@@ -44,37 +45,17 @@ class ControlLink:
         self._spawn = spawn
         self._perform = perform
         self._mark = mark
-        self._loop = asyncio.get_running_loop()
         self._outbox: Outbox | None = None
-        self._inbox: list[on.Event] = []
-        self._draining = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._feed = Feed(membership, self._do, on.Woke)
 
     def tell(self, event: on.Event) -> None:
         """Take an event; carry out what follows from it before the next one."""
-        self._inbox.append(event)
-        if self._draining:
-            return
-        self._draining = True
-        try:
-            while self._inbox:
-                for action in self.membership.handle(self._inbox.pop(0), self._loop.time()):
-                    self._do(action)
-        finally:
-            self._draining = False
-        self._arm()
+        self._feed.tell(event)
 
     def close(self) -> None:
         """End the link and dial no more."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._feed.stop()
         self._unlink()
-
-    def _arm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        deadline = self.membership.deadline()
-        self._alarm = None if deadline is None else self._loop.call_at(deadline, lambda: self.tell(on.Woke()))
 
     def _do(self, action: on.Action) -> None:
         match action:

@@ -68,7 +68,8 @@ class History:
 
     def _append(self, file: Path, line: bytes) -> None:
         if file not in self._lines:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (file.parent.parent, file.parent):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             lines = _lines(file)
             self._lines[file] = len(lines)
             if lines and not lines[-1].endswith(b"\n"):

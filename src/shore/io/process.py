@@ -10,12 +10,30 @@ from typing import IO
 
 import msgspec
 
+from shore.io import systemd
+
+DIRECTORIES = ("SHORE_RUNTIME_DIR", "SHORE_STATE_DIR", "SHORE_UAPI_DIR")
+
 
 class Process(msgspec.Struct, frozen=True):
     """A process id, and when it started in clock ticks since boot."""
 
     pid: int
     started: int
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, as processes need it that run elsewhere."""
+    moved = {name: os.path.abspath(os.environ[name]) for name in DIRECTORIES if name in os.environ}
+    path = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, **moved, "PYTHONPATH": path, **more}
+
+
+def keepers_environment(**more: str) -> dict[str, str]:
+    """Without what systemd left for us: a keeper and what it keeps are no unit of anybody's."""
+    ours = environment(**more)
+    systemd.Unit(ours)
+    return ours
 
 
 def start_keeper(

@@ -54,9 +54,7 @@ class Runtime:
 
     def make(self) -> None:
         """Make the directories with their rights. Raises OSError."""
-        if not root().exists():
-            root().mkdir(parents=True, exist_ok=True)
-            root().chmod(0o711)
+        make_root()
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.directory.chmod(0o700)
 
@@ -121,10 +119,23 @@ def root() -> Path:
     return Path(os.environ.get("SHORE_RUNTIME_DIR", "/run/shore"))
 
 
+def make_root() -> None:
+    """Make it with its rights. Raises OSError."""
+    if not root().exists():
+        root().mkdir(parents=True, exist_ok=True)
+        root().chmod(0o711)
+
+
+def is_programs(name: str) -> bool:
+    """Whether the files of that name are a program's and no tunnel's (`shore.io.programs`)."""
+    return (root() / name / "program.lock").exists()
+
+
 def tunnels() -> list[str]:
     """Names of the tunnels that have files here. Raises PermissionError where others may not look."""
     try:
-        return sorted(entry.name for entry in root().iterdir() if entry.is_dir())
+        names = sorted(entry.name for entry in root().iterdir() if entry.is_dir())
+        return [name for name in names if not is_programs(name)]
     except FileNotFoundError:
         return []
 

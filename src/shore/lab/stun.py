@@ -5,17 +5,14 @@ It keeps what it told, so that a test can ask whether that was believed.
 
 import contextlib
 import socket
-import struct
 import threading
 from types import TracebackType
 from typing import Self
 
 from shore.lab.inside import datagram_socket
 from shore.lab.net import Host
+from shore.wire import stun
 
-COOKIE = 0x2112A442
-REQUEST, SUCCESS, XOR_MAPPED_ADDRESS = 0x0001, 0x0101, 0x0020
-HEADER = struct.Struct("!HHI12s")
 PORT = 3478
 
 
@@ -48,20 +45,6 @@ class StunServer:
                 return
             if not request:
                 return
-            answer = _answer(request, source)
-            if answer is not None:
+            if stun.is_request(request):
                 self.told.append(f"{source[0]}:{source[1]}")
-                self._socket.sendto(answer, source)
-
-
-def _answer(request: bytes, source: tuple[str, int]) -> bytes | None:
-    """For IPv4; None for what is no binding request."""
-    if len(request) < HEADER.size:
-        return None
-    kind, length, cookie, transaction = HEADER.unpack_from(request)
-    if (kind, length, cookie) != (REQUEST, len(request) - HEADER.size, COOKIE):
-        return None
-    (address,) = struct.unpack("!I", socket.inet_aton(source[0]))
-    value = struct.pack("!BBHI", 0, 1, source[1] ^ COOKIE >> 16, address ^ COOKIE)
-    attribute = struct.pack("!HH", XOR_MAPPED_ADDRESS, len(value)) + value
-    return HEADER.pack(SUCCESS, len(attribute), COOKIE, transaction) + attribute
+                self._socket.sendto(stun.response(request, *source), source)

@@ -7,6 +7,7 @@ import msgspec
 from shore.model.desired import Candidate, Redundancy
 from shore.model.filter import Rule
 from shore.model.netmap import Signed
+from shore.model.zone import Zone
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -72,9 +73,9 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     Shore's choice. `host_managed` is False under `shore-wg`, where the caller owns the host. Without
     `uplinks`, those are the interfaces with a default route. `stun` names servers of RFC 8489;
     `port_mapping` asks the gateways for the listen port.
-    Of a mesh are its suffix for names (`mesh`; None: the peers are a file's), `relays`, the `admission_key`
-    (Ed25519 seed) that their admissions name, and the `filter`: None lets in what allowed IPs let in, as a
-    `wg0.conf` does.
+    Of a mesh are its suffix for names (`mesh`; None: the peers are a file's), the `zone` that it answers for,
+    `relays`, the `admission_key` (Ed25519 seed) that their admissions name, and the `filter`: None lets in
+    what allowed IPs let in, as a `wg0.conf` does.
     """
 
     name: str
@@ -99,4 +100,5 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     admission_key: bytes | None = None
     filter: tuple[Rule, ...] | None = None
     mesh: str | None = None
+    zone: Zone | None = None
     source: str | None = None

@@ -22,6 +22,17 @@ class FullTunnel(msgspec.Struct, frozen=True):
     mtu: int
 
 
+class SplitNames(msgspec.Struct, frozen=True):
+    """The resolver at `server`, an address of the device, is asked for `domains` and for nothing else.
+
+    `search` completes short names; it is one of the domains.
+    """
+
+    server: str
+    search: str
+    domains: tuple[str, ...]
+
+
 class HostPlan(msgspec.Struct, frozen=True):
     """The host state of one tunnel, whole and idempotent; applied by `shore.io.host`."""
 
@@ -32,3 +43,4 @@ class HostPlan(msgspec.Struct, frozen=True):
     full_tunnel: FullTunnel | None = None
     dns_servers: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
+    names: SplitNames | None = None

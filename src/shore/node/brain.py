@@ -23,6 +23,7 @@ from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
 from shore.io.dataplane import DataPlane, PlaneGone, PlaneRefused
+from shore.io.feed import Feed
 from shore.io.history import History
 from shore.io.hooks import run_hooks
 from shore.io.portmap import PortMapping
@@ -36,6 +37,7 @@ from shore.model.facts import Fact
 from shore.model.status import LinkStatus, TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
+from shore.node.naming import Naming
 from shore.node.openings import Openings
 from shore.node.outside import Outside
 from shore.node.stamping import Stamping
@@ -68,6 +70,7 @@ class Brain:
         self._loop = asyncio.get_running_loop()
         self._journal = Journal(runtime.log, History(runtime.name))
         self.stamping = Stamping(self.tell, self.announce)
+        self._naming = Naming(runtime.name, self.announce)
         self._openings = Openings()
         self._outside = Outside(lambda: self.node.plan, self._openings)
         self._given: set[str] = set()
@@ -76,9 +79,7 @@ class Brain:
         self._confirm_by: float | None = None
         # What is linked for this tunnel, as those know who hold the links.
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
-        self._inbox: list[events.Event] = []
-        self._draining = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._feed = Feed(self.node, self._perform, events.Woke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()
         self._plane_starts = asyncio.Lock()
@@ -86,32 +87,12 @@ class Brain:
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
         self._mapping = PortMapping(lambda endpoints: self.tell(events.PortsMapped(endpoints)))
-        for work in (self._pushes.run(), self._plans.run(), self._mapping.run()):
+        for work in (self._pushes.run(), self._plans.run(), self._mapping.run(), self._naming.run()):
             spawn(work)
-
-    # Feed, drain, re-arm.
 
     def tell(self, event: events.Event) -> None:
         """Take an event; carry out what follows from it before the next one."""
-        self._inbox.append(event)
-        if self._draining:
-            return
-        self._draining = True
-        try:
-            while self._inbox:
-                for action in self.node.handle(self._inbox.pop(0), self._loop.time()):
-                    self._perform(action)
-        finally:
-            self._draining = False
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        deadline = self.node.deadline()
-        self._alarm = (
-            None if deadline is None else self._loop.call_at(deadline, lambda: self.tell(events.Woke()))
-        )
+        self._feed.tell(event)
 
     def _perform(self, action: do.Action) -> None:  # noqa: C901, PLR0912 (one case per action)
         match action:
@@ -189,8 +170,7 @@ class Brain:
     async def resume(self, running: Running) -> None:
         """Go on where another brain stopped: with its data plane if that lives, else with a new one."""
         self._port, self._confirm_by, self._phase = running.listen_port, running.confirm_by, running.phase
-        self.stamping.use(running.config)
-        self._journal.prune(running.config)
+        self._use(running.config)
         self.plane = await self._attach()
         held = self.plane.state.state if self.plane is not None and self.plane.state is not None else None
         if self.plane is None or held is None or "tun" not in self.plane.descriptors:
@@ -216,7 +196,7 @@ class Brain:
             await self._configured(events.Configured(config))
         except NotConfigured:
             if previous is not None:
-                self.stamping.use(previous)
+                self._use(previous)
                 self.tell(events.Configured(previous))
             raise
 
@@ -292,10 +272,9 @@ class Brain:
 
     async def _configured(self, event: events.Configured) -> None:
         """Tell a configuration and wait until it is in force. Raises NotConfigured."""
-        self._journal.prune(event.config)
         self._failure = None
         self._in_force.clear()
-        self.stamping.use(event.config)
+        self._use(event.config)
         self.tell(event)
         self._mirror()
         if self.plane is not None and self._pushes.is_idle:
@@ -313,6 +292,11 @@ class Brain:
         if isinstance(came, events.SocketsFailed):
             self._failed(came.reason)
         self.tell(came)
+
+    def _use(self, config: TunnelConfig) -> None:
+        self._journal.prune(config)
+        self.stamping.use(config)
+        self._naming.use(config)
 
     def _failed(self, reason: str) -> None:
         self._failure = reason
@@ -435,6 +419,8 @@ class Brain:
         except host.HostFailed as error:
             self.announce("host not configured", str(error))
             self._failed(str(error))
+        else:
+            self._naming.look_up()
 
     async def _later(self, coming: Coroutine[Any, Any, events.Event]) -> None:
         self.tell(await coming)

@@ -17,19 +17,15 @@ from shore.core import events
 from shore.core import member_events as on
 from shore.core.actions import Announce
 from shore.core.membership import Membership
-from shore.core.mesh import names, tunnel_config
+from shore.core.mesh import tunnel_config
 from shore.core.reconcile import fwmark_of
-from shore.io import host
 from shore.io import identity as kept
 from shore.io.control import ControlLink
 from shore.io.identity import Identity
-from shore.io.names import NameServer
-from shore.model.netmap import NODE_RANGE_V4
 from shore.model.status import LinkStatus
 from shore.node.brain import Brain, NotConfigured, Spawn
 from shore.node.latest import Latest
 from shore.wire import signing
-from shore.wire.names import Zone
 
 LOOK_EVERY = 0.5
 CLOCK_EVERY = 30.0
@@ -50,16 +46,13 @@ class Mesh:
         self._identity = identity
         self._restarted = restarted
         self._drawn: bytes | None = None
-        self._serves: str | None = None
         self._wanted: Latest[on.Use] = Latest(self._put_in_force)
-        self._spawn = spawn
         self._link = ControlLink(membership, spawn, self._perform, self._mark)
         spawn(self._wanted.run())
         brain.links = self._links
 
     async def run(self) -> None:
         """Hold the link and tell it how we are, until cancelled."""
-        self._serve_names()
         self._link.tell(on.Begun(time.time()))
         if self._restarted:
             self._link.tell(on.SignalAsked(None, "restarted"))
@@ -77,32 +70,6 @@ class Mesh:
     def links_moved(self) -> None:
         """The underlay changed."""
         self._link.tell(on.LinksMoved())
-
-    def _serve_names(self) -> None:
-        """Answer for the network's names, and have this machine ask us, where it may be told so."""
-        config = self._brain.node.config
-        address = next((text.partition("/")[0] for text in config.addresses), None) if config else None
-        if address is None:
-            return
-        server = NameServer(address, self._zone, self._mark)
-        try:
-            opened = server.open()
-        except OSError as error:
-            self._brain.announce("no names", f"port 53 of {address}: {(error.strerror or '').lower()}")
-            return
-        self._spawn(server.serve(*opened))
-        if host.is_own():
-            self._serves = address
-        else:
-            self._brain.announce("no names", "resolv.conf is the machine's, and this is a namespace in it")
-
-    def _zone(self) -> Zone | None:
-        held = self._link.membership
-        if held.netmap is None:
-            return None
-        now = held.time(asyncio.get_running_loop().time())
-        known = held.netmap.names
-        return Zone(known.suffix, (NODE_RANGE_V4, known.range_v6), names(held.netmap, now))
 
     def _whereabouts(self) -> on.Moved:
         node, netmap = self._brain.node, self._link.membership.netmap
@@ -156,10 +123,6 @@ class Mesh:
             config = msgspec.structs.replace(config, private_key=self._drawn)
             self._drawn = None
             self._brain.announce("node key renewed", "the old one expires")
-        if self._serves is not None:
-            config = msgspec.structs.replace(
-                config, dns_servers=(self._serves,), dns_search=(use.netmap.names.suffix,)
-            )
         wanted = tunnel_config(
             config,
             use.netmap,

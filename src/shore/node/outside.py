@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from shore.core import actions as do
 from shore.core import events
-from shore.io import host
 from shore.io.dial import NotDialled, dial
-from shore.io.resolver import NotResolved, resolve, resolve_marked
+from shore.io.resolver import NotResolved
 from shore.model.host import HostPlan
+from shore.node.naming import addresses_of
 from shore.node.openings import Openings
 
 
@@ -37,7 +37,4 @@ class Outside:
             return events.NameFailed(name, str(error))
 
     async def _addresses(self, name: str) -> tuple[str, ...]:
-        plan = self._plan()
-        if plan is None or plan.full_tunnel is None:
-            return await resolve(name)
-        return await resolve_marked(name, host.servers_before(), plan.full_tunnel.fwmark)
+        return await addresses_of(name, self._plan())

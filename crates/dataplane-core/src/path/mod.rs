@@ -103,6 +103,8 @@ pub struct Paths {
     /// Learned, and not yet told.
     learned: Vec<Source>,
     deaf: bool,
+    /// When data flowed again after a quiet time.
+    woken: Option<Moment>,
     /// Data messages sent, copies not counted.
     offered: u32,
     /// When the peer's counts of all paths together were asked, what was offered by then, and their sum.

@@ -88,6 +88,11 @@ impl Paths {
         Some(self.switch(place, Cause::Advice, now))
     }
 
+    /// Data flows again after a quiet time: whatever was known of the paths may have changed meanwhile.
+    pub fn wake(&mut self, now: Moment) {
+        self.woken = Some(now);
+    }
+
     /// Whether the primary path is in doubt, so that packets go out on the standby as well.
     pub fn is_doubtful(&self, now: Moment) -> bool {
         let Some(primary) = self.paths.get(self.primary).filter(|_| self.probed) else {
@@ -95,7 +100,7 @@ impl Paths {
         };
         let proof = primary.health.proof().max(primary.heard);
         primary.health.state(now) != State::Live
-            || proof.is_none_or(|proof| now.since(proof) > IDLE_PROOF)
+            || proof.is_none_or(|proof| now.since(proof) > IDLE_PROOF || Some(proof) < self.woken)
     }
 
     /// Whether no path answers any more.

@@ -10,12 +10,19 @@ from pathlib import Path
 import msgspec
 
 from shore.io.host.device import HostFailed, apply_device
-from shore.io.host.dns import apply_dns, is_own, remove_dns, servers_before
+from shore.io.host.dns import (
+    apply_dns,
+    hold_dns,
+    is_own,
+    remove_dns,
+    servers_before,
+    servers_below,
+)
 from shore.io.host.fulltunnel import SRC_VALID_MARK, apply_full_tunnel, refuse_second, remove_full_tunnel
 from shore.io.tun import delete_tun
 from shore.model.host import HostPlan
 
-__all__ = ["HostFailed", "apply", "is_own", "remove", "servers_before"]
+__all__ = ["HostFailed", "apply", "hold_dns", "is_own", "remove", "servers_before", "servers_below"]
 
 
 class Changed(msgspec.Struct):
@@ -29,7 +36,7 @@ class Changed(msgspec.Struct):
 async def apply(plan: HostPlan, journal: Path) -> None:
     """Bring the host to the plan; what is there already is left alone. Raises HostFailed."""
     changed = _read(journal)
-    wants_dns = bool(plan.dns_servers or plan.dns_search)
+    wants_dns = bool(plan.dns_servers or plan.dns_search or plan.names)
     await apply_device(plan)
     if plan.full_tunnel is None and changed.full_tunnel_table is not None:
         await _leave_full_tunnel(plan.device, changed, journal)

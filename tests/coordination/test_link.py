@@ -1,0 +1,112 @@
+"""Dialogues of nodes with a server that runs: keys that are replaced, nodes that leave."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.coordination.node import join, linked
+from websockets.exceptions import ConnectionClosed
+
+from shore.model.netmap import Head, Relay, Self
+from shore.wire import control, signing
+
+
+async def test_a_relay_has_one_id_everywhere(server: Path) -> None:
+    async with linked(server) as node:
+        whole = await join(node, server, "one")
+        admissions = (await node.hear(control.Admissions)).admissions
+        relay = msgspec.msgpack.decode(whole.records["relay:relay-1"], type=Relay)
+        assert list(admissions) == [relay.id] == ["relay-1"]
+
+
+async def test_a_new_node_key_replaces_the_old_for_all(server: Path) -> None:
+    async with linked(server) as one, linked(server) as two:
+        await join(one, server, "one")
+        await join(two, server, "two")
+        old, two.node_key = two.node_key, os.urandom(32)
+        await two.present()
+        itself = await two.hear(control.NetmapIs)
+        while msgspec.msgpack.decode(itself.records["self"], type=Self).node_key == old:
+            itself = control.NetmapIs(itself.head, (await two.hear(control.Delta)).changed)
+        change = await one.hear(control.Delta)
+        while f"peer:{old.hex()}" not in change.removed:
+            change = await one.hear(control.Delta)
+        assert f"peer:{two.node_key.hex()}" in change.changed
+        two.node_key = old
+        await two.present()
+        assert (await two.hear(control.Refused)).code == "key"
+        two.node_key = one.node_key
+        await two.present()
+        assert (await two.hear(control.Refused)).code == "key"
+
+
+async def test_who_holds_the_newest_is_told_admissions_alone(server: Path) -> None:
+    async with linked(server) as node:
+        whole = await join(node, server, "one")
+        await node.hear(control.Admissions)
+        head = signing.unseal(whole.head, signing.NETMAP, Head)
+        node.said.clear()
+        await node.present((head.epoch, head.version))
+        await node.hear(control.Admissions)
+        assert node.said == []
+        await node.present((0, 0))
+        assert (await node.hear(control.NetmapIs)).records == whole.records
+
+
+async def test_who_leaves_is_removed_and_may_come_again(server: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    async with linked(server) as one, linked(server, key) as two:
+        await join(one, server, "one")
+        await join(two, server, "two")
+        await two.leave()
+        assert (await two.hear(control.StandingIs)).standing == "unknown"
+        change = await one.hear(control.Delta)
+        while f"peer:{two.node_key.hex()}" not in change.removed:
+            change = await one.hear(control.Delta)
+        with pytest.raises((ConnectionClosed, TimeoutError)):
+            await two.hear(control.NetmapIs)
+    async with linked(server, key) as again:
+        await join(again, server, "two")
+
+
+async def test_nobody_leaves_for_another(server: Path) -> None:
+    async with linked(server) as one:
+        await join(one, server, "one")
+        other = signing.sign(Ed25519PrivateKey.generate(), signing.LEAVE, one.nonce)
+        await one.say(control.Leave(other))
+        assert (await one.hear(control.Refused)).code == "signature"
+
+
+async def test_a_newer_link_of_the_same_machine_ends_the_older(server: Path) -> None:
+    async with linked(server) as old:
+        await join(old, server, "one")
+        async with linked(server, old.key, old.node_key) as new:
+            assert await new.hello() == "member"
+            with pytest.raises(ConnectionClosed):
+                await old.hear(control.Refused)
+            await new.present()
+            await new.hear(control.NetmapIs)
+
+
+async def test_a_node_is_no_relay(server: Path) -> None:
+    async with linked(server) as node:
+        await join(node, server, "one")
+        async with linked(server, node.key) as posing:
+            await posing.greet("relay")
+            assert (await posing.hear(control.Refused)).code == "role"
+            assert posing.said == []
+
+
+async def test_the_relay_is_told_whom_to_let_in_as_soon_as_it_is_known(server: Path) -> None:
+    seed = (server / "relay" / "machine.key").read_bytes()
+    async with linked(server, Ed25519PrivateKey.from_private_bytes(seed)) as relay:
+        assert await relay.hello("relay") == "member"
+        assert (await relay.hear(control.Admitting)).revoked == ()
+        async with linked(server) as node:
+            await join(node, server, "one")
+            await node.leave()
+            async with asyncio.timeout(5):
+                assert (await relay.hear(control.Admitting)).revoked == (node.node_key,)
