@@ -160,7 +160,7 @@ impl Plane {
         if peer.second.is_none() {
             peer.second = self.second(slot, desired, now);
         }
-        peer.adopt(desired.clone(), seen, now);
+        peer.adopt(desired.clone(), seen, &mut self.outputs, now);
         self.peers[place] = Some(peer);
     }
 

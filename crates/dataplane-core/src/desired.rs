@@ -91,6 +91,9 @@ pub struct Peer {
     /// Raised by one for each time that every path is to be probed at once.
     #[serde(default)]
     pub poke: u64,
+    /// Raised by one for each time that the NATs before us are to be opened for it.
+    #[serde(default)]
+    pub prime: u64,
     pub lanes: Vec<Lane>,
     #[serde(default)]
     pub redundancy: Redundancy,

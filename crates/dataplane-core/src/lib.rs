@@ -24,6 +24,7 @@ mod outputs;
 pub mod path;
 mod peer;
 pub mod plane;
+mod priming;
 pub mod probe;
 mod probing;
 pub mod relay;

@@ -49,9 +49,22 @@ impl Outputs {
                 remote: to.remote,
                 bytes,
                 token: None,
+                hops: None,
             });
         }
         room
+    }
+
+    /// A datagram for the NATs on the way: it opens them and is not to arrive.
+    pub fn send_brief(&mut self, peer: PeerSlot, to: Destination, bytes: Vec<u8>, hops: u8) {
+        self.outbox.push_back(Transmit {
+            peer: Some(peer),
+            socket: to.socket,
+            remote: to.remote,
+            bytes,
+            token: None,
+            hops: Some(hops),
+        });
     }
 
     /// A question about a size: it must not be fragmented, and its refusal is news.
@@ -62,6 +75,7 @@ impl Outputs {
             remote: to.remote,
             bytes,
             token: Some(token),
+            hops: None,
         });
     }
 

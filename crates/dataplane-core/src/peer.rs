@@ -96,13 +96,16 @@ impl Peer {
     }
 
     /// Takes over what the brain wants of it, keys and prefixes excepted.
-    pub fn adopt(&mut self, desired: desired::Peer, seen: u64, now: Moment) {
+    pub fn adopt(&mut self, desired: desired::Peer, seen: u64, outputs: &mut Outputs, now: Moment) {
         if self.roamed <= seen {
             self.paths.advise(&desired.paths, now);
         }
         if desired.renew > self.desired.renew {
             self.liveness.renew();
             self.paths.doubt(now);
+        }
+        if desired.prime > self.desired.prime {
+            self.prime(outputs, now);
         }
         self.paths.poke(self.desired.poke, desired.poke);
         self.desired = desired;

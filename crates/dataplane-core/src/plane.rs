@@ -54,6 +54,8 @@ pub struct Transmit {
     pub bytes: Vec<u8>,
     /// A question about a size: not to be fragmented, and to be told by this if it is refused.
     pub token: Option<u64>,
+    /// How many hops it may make, where it shall not arrive.
+    pub hops: Option<u8>,
 }
 
 /// What became of a datagram.

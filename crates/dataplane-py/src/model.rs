@@ -97,6 +97,7 @@ impl ModelPlane {
                     remote,
                     bytes: bytes.clone(),
                     token: None,
+                    hops: None,
                 },
             )),
             Err(reason) => self.plane.note_drop(Some(peer), reason, 1, now),

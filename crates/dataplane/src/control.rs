@@ -480,6 +480,7 @@ mod tests {
             wanted: true,
             renew: 3,
             poke: 0,
+            prime: 0,
             lanes: vec![Lane { id: 0 }],
             redundancy: Redundancy::Auto,
             candidates: Vec::new(),

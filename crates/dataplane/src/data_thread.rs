@@ -186,6 +186,11 @@ impl DataThread {
                 }
                 continue;
             }
+            if let Some(hops) = transmit.hops {
+                // Nobody waits for it, so a refusal is no news.
+                let _ = sockets.send_brief(destination, &transmit.bytes, hops);
+                continue;
+            }
             let copy = |out: &mut [u8]| {
                 out[..size].copy_from_slice(&transmit.bytes);
                 Ok::<_, DropReason>(size)

@@ -122,6 +122,18 @@ impl Sockets {
         (!sent).then_some(libc::ENOTCONN)
     }
 
+    /// One datagram that makes so many hops at most. Returns the errno, if it was refused.
+    pub fn send_brief(
+        &mut self,
+        destination: Destination,
+        datagram: &[u8],
+        hops: u8,
+    ) -> Option<i32> {
+        let Destination { socket, remote } = destination;
+        let udp = self.udp.iter_mut().find(|udp| udp.id == socket);
+        udp.and_then(|udp| udp.send_brief(remote, datagram, hops))
+    }
+
     fn send_by_link(&mut self, destination: Destination, datagram: &[u8]) -> bool {
         let remote: SocketAddr = destination.remote;
         let link = self

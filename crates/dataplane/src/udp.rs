@@ -122,6 +122,14 @@ impl Udp {
         self.send_once(remote, datagram, datagram.len()).err()
     }
 
+    /// One datagram that makes so many hops at most, and may arrive nowhere. Returns the errno.
+    pub fn send_brief(&mut self, remote: SocketAddr, datagram: &[u8], hops: u8) -> Option<i32> {
+        self.forbid_fragments(remote, false);
+        let local = self.locals.get(&remote).copied();
+        let sent = self.try_send(remote, datagram, datagram.len(), (local, Some(hops)));
+        sent.err()
+    }
+
     /// Sends datagrams of `stride` bytes (the last may be shorter) that fill `bytes`, with DF if they
     /// are to stay `whole`. Returns how many were refused, and the last errno.
     pub fn send(
@@ -195,14 +203,14 @@ impl Udp {
         stride: usize,
     ) -> std::result::Result<(), i32> {
         let local = self.locals.get(&remote).copied();
-        let result = self.try_send(remote, bytes, stride, local);
+        let result = self.try_send(remote, bytes, stride, (local, None));
         let Err(errno) = result else { return Ok(()) };
         if local.is_some() && is_about_source(errno) {
             self.locals.remove(&remote);
-            return self.try_send(remote, bytes, stride, None);
+            return self.try_send(remote, bytes, stride, (None, None));
         }
         if is_from_icmp(errno) {
-            return self.try_send(remote, bytes, stride, local);
+            return self.try_send(remote, bytes, stride, (local, None));
         }
         Err(errno)
     }
@@ -212,7 +220,7 @@ impl Udp {
         remote: SocketAddr,
         bytes: &[u8],
         stride: usize,
-        local: Option<Local>,
+        (local, hops): (Option<Local>, Option<u8>),
     ) -> std::result::Result<(), i32> {
         let (name, name_len) = RawAddress::new(remote);
         let mut iov = libc::iovec {
@@ -249,6 +257,14 @@ impl Udp {
                 control.put(used, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
             }
         };
+        if let Some(hops) = hops {
+            let (level, kind) = if remote.is_ipv4() {
+                (libc::IPPROTO_IP, libc::IP_TTL)
+            } else {
+                (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)
+            };
+            used += control.put(used, level, kind, libc::c_int::from(hops));
+        }
         if used > 0 {
             message.msg_control = control.0.as_mut_ptr().cast();
             message.msg_controllen = used;
@@ -398,6 +414,33 @@ mod tests {
         let arrived = received(&two, &mut [0; 1000]);
         assert!(arrived.truncated);
         assert_eq!(arrived.len, 1000);
+    }
+
+    /// With how many hops left the next datagram came.
+    fn hops(socket: &Udp) -> libc::c_int {
+        let mut control = Control::default();
+        // SAFETY: all zeros is a valid msghdr; it gets a live control buffer, and room for no byte.
+        unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_controllen = size_of::<Control>();
+            assert_eq!(libc::recvmsg(socket.fd.as_raw_fd(), &raw mut message, 0), 0);
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            assert_eq!((*header).cmsg_type, libc::IP_TTL);
+            libc::CMSG_DATA(header)
+                .cast::<libc::c_int>()
+                .read_unaligned()
+        }
+    }
+
+    #[test]
+    fn a_brief_datagram_has_so_many_hops_and_the_next_one_has_all() {
+        let ((mut one, _), (two, to)) = (bound(), bound());
+        sys::set_option(two.fd(), libc::IPPROTO_IP, libc::IP_RECVTTL, 1).unwrap();
+        assert_eq!(one.send_brief(to, b"", 3), None);
+        assert_eq!(one.send(to, b"", 0, false), (0, None));
+        assert_eq!(hops(&two), 3);
+        assert!(hops(&two) > 3);
     }
 
     #[test]

@@ -70,6 +70,12 @@ class MapPort(msgspec.Struct, frozen=True):
     mark: int
 
 
+class Call(msgspec.Struct, frozen=True):
+    """Tell a peer through the server where we may be, so that it probes us there now."""
+
+    public_key: bytes
+
+
 class DialRelay(msgspec.Struct, frozen=True):
     """Connect a TCP socket to a relay, past the tunnel; answer with LinkDialled or LinkDialFailed."""
 
@@ -147,6 +153,7 @@ Action = (
     | OpenTrialSocket
     | CloseSocket
     | MapPort
+    | Call
     | DialRelay
     | CloseLink
     | SetMark

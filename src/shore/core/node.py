@@ -39,6 +39,7 @@ from shore.core.reconcile import fwmark_of
 from shore.core.recovery import NodeLadder, Rung
 from shore.core.relays import Relays, is_place
 from shore.core.stamps import Stamps
+from shore.core.traversal import Traversal
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, DesiredState
@@ -80,6 +81,7 @@ class Node:
         self._names = Names()
         self.underlay = Underlay()
         self.relays = Relays()
+        self.traversal = Traversal()
         self.mtus = Mtus(self.peers, self.underlay)
         self._derivation = Derivation(
             self.peers, self.underlay, self._names, self.keepalive, self.mtus, self.relays
@@ -98,6 +100,9 @@ class Node:
         self._take(event, now)
         self._actions += self.keepalive.follow(event, self.underlay, self.counters, self._is_wanted, now)
         self._actions += self.relays.follow(event, self.underlay, now)
+        own = self.candidates()
+        self._actions += self.traversal.follow(event, self.peers, self.counters, own, now)
+        self._derivation.concern(self.traversal.raised())
         if self.config is not None:
             self._settle(self.config, now)
         return self._actions
@@ -109,7 +114,7 @@ class Node:
 
     def deadline(self) -> float | None:
         """When to call again with on.Woke; None if there is nothing to wait for."""
-        timed = (self._names, self.plane, self.mtus, self.keepalive, self.relays)
+        timed = (self._names, self.plane, self.mtus, self.keepalive, self.relays, self.traversal)
         waits = [each.deadline() for each in timed]
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -382,6 +387,7 @@ class Node:
             return
         self._names.forget_waits(now)
         self.relays.moved()
+        self.traversal.moved(now)
         if self._planned is not None and self._planned.full_tunnel is not None:
             # What is on the same wire may go past it.
             self._planned = None

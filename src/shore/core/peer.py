@@ -66,6 +66,7 @@ class PeerRecord:
         self.config = config
         self.renew = 0
         self.poke = 0
+        self.prime = 0
         self.had_session = False
         self.last_session: float | None = None
         self.roamed: tuple[int, str] | None = None
@@ -142,6 +143,7 @@ class PeerRecord:
             candidates=footing.own if self.acquainted else (),
             trials=footing.keepalive.trials(self.config.public_key) if self.acquainted else (),
             poke=self.poke,
+            prime=self.prime,
         )
 
     def inner_mtu(self) -> int | None:
@@ -162,7 +164,7 @@ class PeerRecord:
 
     def attached(self, held: Peer, open_ids: set[int], now: float) -> None:
         """What a running plane holds of it, for a brain that has just come."""
-        self.renew, self.poke = held.renew, held.poke
+        self.renew, self.poke, self.prime = held.renew, held.poke, held.prime
         self.had_session, self.last_session = True, now
         if held.paths and held.paths[0].socket in open_ids:
             self.roamed = (held.paths[0].socket, held.paths[0].remote)

@@ -98,3 +98,9 @@ PORTMAP_CHECK = 60.0
 # more), and when a server that has not answered will not.
 SIGHTING_FRESH = 60.0
 SIGHTING_PATIENCE = 5.0
+
+# When to try again for a direct path to a peer that is reached by relays; how long the call may take to
+# arrive before we probe; and how soon a change of candidates may have us call again.
+PUNCH_AGAIN = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+PUNCH_AFTER = 0.2
+PUNCH_LEAST = 1.0

@@ -92,7 +92,7 @@ class Peer(msgspec.Struct, frozen=True):
 
     `renew` is raised by one for each renewal asked for; a plane that meets a peer for the first
     time with `renew` above zero initiates at once. `poke` is raised for each time that every path is to be
-    probed at once.
+    probed at once, `prime` for each time that the NATs before us are to be opened for it.
     """
 
     public_key: PublicKey
@@ -107,6 +107,7 @@ class Peer(msgspec.Struct, frozen=True):
     candidates: tuple[Candidate, ...] = ()
     trials: tuple[Trial, ...] = ()
     poke: int = 0
+    prime: int = 0
 
 
 class StunQuery(msgspec.Struct, frozen=True):

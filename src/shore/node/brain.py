@@ -76,7 +76,8 @@ class Brain:
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
-        # What is linked for this tunnel, as those know who hold the links.
+        # How to call a peer, and what is linked for this tunnel, as those know who hold the links.
+        self.call: Callable[[bytes], None] = lambda _public_key: None
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
         self._feed = Feed(self.node, self._perform, events.Woke)
         self._failure: str | None = None
@@ -118,6 +119,8 @@ class Brain:
                 self._mapping.follow(
                     action.port, action.mark, (config and config.private_key) or os.urandom(32)
                 )
+            case do.Call():
+                self.call(action.public_key)
             case do.DialRelay():
                 self._spawn(self._later(self._outside.dial(action)))
             case do.CloseLink():

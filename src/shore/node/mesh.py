@@ -49,7 +49,7 @@ class Mesh:
         self._wanted: Latest[on.Use] = Latest(self._put_in_force)
         self._link = ControlLink(membership, spawn, self._perform, self._mark)
         spawn(self._wanted.run())
-        brain.links = self._links
+        brain.links, brain.call = self._links, self._call
 
     async def run(self) -> None:
         """Hold the link and tell it how we are, until cancelled."""
@@ -66,6 +66,9 @@ class Mesh:
                     self._link.tell(on.ClockRead(time.time()))
         finally:
             self._link.close()
+
+    def _call(self, peer: bytes) -> None:
+        self._link.tell(on.SignalAsked(peer, "call_me_maybe", self._brain.node.candidates()))
 
     def links_moved(self) -> None:
         """The underlay changed."""

@@ -179,6 +179,15 @@ impl Paths {
         self.paths[place].mtu
     }
 
+    /// Direct paths that may lack a hole yet.
+    pub fn unproven(&self, now: Moment) -> Vec<Destination> {
+        let missing = self.paths.iter().filter(|path| {
+            let state = path.health.state(now);
+            path.kind == PathKind::Direct && matches!(state, State::Unproven | State::Dead)
+        });
+        missing.map(|path| path.destination).collect()
+    }
+
     /// Since when it is the primary one.
     pub fn primary_since(&self) -> Moment {
         self.primary_since

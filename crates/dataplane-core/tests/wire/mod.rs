@@ -69,6 +69,8 @@ pub struct Wire {
     pub loses: Loses,
     /// Initiations that left a node, by its address.
     pub initiations: BTreeMap<SocketAddr, Vec<(Moment, Vec<u8>)>>,
+    /// What was sent to die on the way: from, to, hops.
+    pub brief: Vec<(SocketAddr, SocketAddr, u8)>,
     pub sent_bytes: BTreeMap<SocketAddr, usize>,
     pub models: Models,
     in_flight: Vec<Datagram>,
@@ -105,6 +107,7 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         wanted: false,
         renew: 0,
         poke: 0,
+        prime: 0,
         lanes: vec![Lane { id: 0 }, Lane { id: 1 }],
         redundancy: Redundancy::Auto,
         candidates: Vec::new(),
@@ -143,6 +146,7 @@ impl Wire {
             slower: BTreeMap::new(),
             loses: Box::new(|_, _, _, _| false),
             initiations: BTreeMap::new(),
+            brief: Vec::new(),
             sent_bytes: BTreeMap::new(),
             models: Models::default(),
             in_flight: Vec::new(),
@@ -370,7 +374,10 @@ impl Wire {
     fn drain(&mut self, node: usize) {
         while let Some(transmit) = self.nodes[node].plane.transmit() {
             let from = self.nodes[node].place(transmit.socket);
-            self.carry(from, transmit.remote, transmit.bytes);
+            match transmit.hops {
+                Some(hops) => self.brief.push((from, transmit.remote, hops)),
+                None => self.carry(from, transmit.remote, transmit.bytes),
+            }
         }
         while let Some((_, _, fact)) = self.nodes[node].plane.fact() {
             self.nodes[node].facts.push(fact);

@@ -1,0 +1,112 @@
+"""From a relay to a direct path, as dialogues: who is called, and when NATs are opened and probes sent."""
+
+from tests.core.test_node import PEER, WIRED, Table, config, server
+from tests.core.test_relays import PLACE
+
+from shore.core.actions import Call
+from shore.core.events import (
+    Configured,
+    LinksChanged,
+    PeerCalled,
+    PlaneAnswered,
+    PlaneStarted,
+    SocketsOpened,
+    Woke,
+)
+from shore.model.desired import Candidate, PathState, Socket
+from shore.model.facts import Acquainted, Candidates, PathCounters, PeerCounters
+from shore.model.links import Link
+
+THERE = "203.0.113.2:40000"
+TOLD = (Candidate(THERE, "server_reflexive"),)
+
+
+def meshed() -> Table:
+    """A peer of a mesh that is a Shore node, reached by nothing yet."""
+    table = Table()
+    peer = server(endpoints=(), candidates=TOLD, relays=("r",))
+    table.tell(Configured(config(peer, mesh="net.internal")))
+    table.tell(SocketsOpened(51820, (Socket(1, 4),)))
+    table.tell(PlaneStarted(7))
+    table.tell(LinksChanged((WIRED,)))
+    table.fact(Acquainted(PEER, False))
+    return table
+
+
+def answered(table: Table, direct: PathState) -> list[Call]:
+    paths = (
+        PathCounters(1, "relay", 5, PLACE, primary=True, state="live", rtt_ms=20.0),
+        PathCounters(2, "direct", 1, THERE, primary=False, state=direct),
+    )
+    entry = PeerCounters(
+        PEER, PLACE, 5, True, 0.1, 1.0, 1.0, 1.0, None, 0, 0, 1, {}, probed=True, paths=paths
+    )
+    return calls(table.tell(PlaneAnswered({}, {}, (entry,))))
+
+
+def calls(actions: list[object]) -> list[Call]:
+    return [action for action in actions if isinstance(action, Call)]
+
+
+def after(table: Table, seconds: float) -> list[Call]:
+    table.now += seconds
+    return calls(table.tell(Woke()))
+
+
+def raised(table: Table) -> tuple[int, int]:
+    return table.peer().prime, table.peer().poke
+
+
+def test_a_relayed_peer_is_called_our_nats_are_opened_and_probes_follow_when_the_call_has_arrived() -> None:
+    table = meshed()
+    assert answered(table, "unproven") == [Call(PEER)]
+    assert raised(table) == (1, 0)
+    assert table.node.deadline() == table.now + 0.2
+    assert after(table, 0.2) == []
+    assert raised(table) == (1, 1)
+
+
+def test_it_is_called_again_ever_more_seldom_and_no_more_once_a_direct_path_answers() -> None:
+    table = meshed()
+    answered(table, "unproven")
+    start, at = table.now, [0.0]
+    while table.now < start + 150:
+        deadline = table.node.deadline()
+        assert deadline is not None
+        if after(table, max(deadline - table.now, 0.0)):
+            at.append(round(table.now - start, 2))
+    assert at == [0.0, 0.25, 0.75, 1.75, 3.75, 8.75, 23.75, 83.75, 143.75, 203.75]
+    assert answered(table, "live") == []
+    assert after(table, 100.0) == []
+
+
+def test_a_peer_that_calls_is_answered_at_once() -> None:
+    table = meshed()
+    answered(table, "unproven")
+    after(table, 0.2)
+    assert calls(table.tell(PeerCalled(PEER, TOLD))) == []
+    assert raised(table) == (2, 2)
+
+
+def test_other_candidates_or_other_links_are_a_new_beginning_but_not_twice_within_a_second() -> None:
+    for event in ("told", "links"):
+        table = meshed()
+        answered(table, "unproven")
+        for wait in (0.25, 0.5, 1.0, 2.0):
+            after(table, wait)
+        after(table, 2.0)
+        if event == "told":
+            actions = table.fact(Candidates(PEER, (Candidate("203.0.113.2:41000", "server_reflexive"),)))
+        else:
+            actions = table.tell(LinksChanged((Link("eth0", 2, True, 1500, ("192.0.2.9",), (4,)),)))
+        assert calls(actions) == [Call(PEER)], event
+        assert calls(table.fact(Candidates(PEER, TOLD))) == []
+        assert after(table, 0.2) == []
+        assert after(table, 0.8) == [Call(PEER)]
+
+
+def test_a_peer_of_a_file_is_never_called() -> None:
+    table = Table()
+    table.tell(Configured(config(server())))
+    table.fact(Acquainted(PEER, False))
+    assert answered(table, "dead") == []
