@@ -20,10 +20,23 @@ def test_the_unit_runs_the_command_that_printed_it() -> None:
     assert "/usr/bin/shore" not in printed
 
 
+@pytest.mark.parametrize("program", ["server", "relay"])
+def test_a_networks_programs_have_units_too(program: str) -> None:
+    printed = CliRunner().invoke(main, ["unit", program]).output
+    assert f"ExecStart={SHORE} server start --foreground {program}\n" in printed
+    assert "PROGRAM" not in printed
+    assert "/usr/bin/shore" not in printed
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
-def test_systemd_finds_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
-    path = tmp_path / "shore@wg0.service"
-    path.write_text(CliRunner().invoke(main, ["unit"]).output)
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [([], "shore@wg0"), (["server"], "shore-server"), (["relay"], "shore-relay")],
+    ids=["tunnel", "server", "relay"],
+)
+def test_systemd_finds_nothing_to_say_about_the_unit(tmp_path: Path, words: list[str], name: str) -> None:
+    path = tmp_path / f"{name}.service"
+    path.write_text(CliRunner().invoke(main, ["unit", *words]).output)
     words = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(path)]
     checked = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")

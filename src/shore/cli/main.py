@@ -28,7 +28,7 @@ from shore.cli.start import NotStarted, become_brain, give_brain, start, take_do
 from shore.cli.unit import unit_text
 from shore.io import systemd
 from shore.io.conffile import Unreadable, find, read
-from shore.io.programs import Founded
+from shore.io.programs import NAMES, Founded
 from shore.io.runtime import Runtime
 from shore.model.config import TunnelConfig
 from shore.model.keys import key_text, parse_key
@@ -236,12 +236,15 @@ def cleanup() -> None:
 
 
 @main.command()
-def unit() -> None:
-    """Print shore@.service, the unit that runs tunnels under systemd.
+@click.argument("program", type=click.Choice(NAMES), required=False)
+def unit(program: str | None) -> None:
+    """Print shore@.service, the unit that runs tunnels under systemd, or that of a network's server or relay.
 
+    \b
     shore unit > /etc/systemd/system/shore@.service && systemctl daemon-reload
+    shore unit relay > /etc/systemd/system/shore-relay.service
     """
-    click.echo(unit_text(), nl=False)
+    click.echo(unit_text(program), nl=False)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

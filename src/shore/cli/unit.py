@@ -1,7 +1,8 @@
-"""The unit file of `shore@NAME`, as it must read on this machine.
+"""The unit files of `shore@NAME`, `shore-server` and `shore-relay`, as they must read on this machine.
 
-The file lies beside this module as a package of a distribution would install it; a `shore` that lives
-elsewhere, in a virtual environment say, is named in its place.
+They lie beside this module: `shore@.service` as a package of a distribution would install it, and one text
+for both programs of a network. A `shore` that lives elsewhere, in a virtual environment say, is named in its
+place.
 """
 
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 PACKAGED = "/usr/bin/shore"
 
 
-def unit_text() -> str:
-    """shore@.service, with the command that prints it."""
-    text = files("shore.cli").joinpath("shore@.service").read_text(encoding="utf-8")
-    return text.replace(PACKAGED, str(_command()))
+def unit_text(program: str | None = None) -> str:
+    """shore@.service, or shore-PROGRAM.service, with the command that prints it."""
+    file = "shore@.service" if program is None else "shore-program.service"
+    text = files("shore.cli").joinpath(file).read_text(encoding="utf-8")
+    return text.replace("PROGRAM", program or "").replace(PACKAGED, str(_command()))
 
 
 def _command() -> Path:

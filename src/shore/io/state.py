@@ -1,6 +1,6 @@
 """What outlives a reboot.
 
-STATE/             0700  SHORE_STATE_DIR, else /var/lib/shore
+STATE/             0700  SHORE_STATE_DIR, else /var/lib/shore; 0711 where a network was founded
 STATE/history/     0700  what changed for each peer (`history`)
 STATE/stamps/KEY   0600  the highest stamp of handshakes sent with a key; KEY is the public key in hexadecimal
 STATE/lifetimes    0600  how long the NATs of the networks we were in remember a mapping; the newest 64
