@@ -127,8 +127,8 @@ def make_root() -> None:
 
 
 def is_programs(name: str) -> bool:
-    """Whether the files of that name are a program's and no tunnel's (`shore.io.programs`)."""
-    return (root() / name / "program.lock").exists()
+    """Whether the files of that name are a program's (`io.programs`) and no tunnel's, if we may look."""
+    return os.path.exists(root() / name / "program.lock")
 
 
 def tunnels() -> list[str]:
