@@ -67,3 +67,8 @@ def test_all_goes_down_where_the_node_is_down_already(monkeypatch: pytest.Monkey
     result = shore("down", "--all")
     assert (result.exit_code, result.stdout) == (0, "the server is stopped\n")
     assert shore("down").exit_code == 3
+
+
+def test_everything_about_the_server_is_one_command() -> None:
+    said = shore("server", "--help").stdout
+    assert all(f"\n  {word} " in said for word in ("start", "stop", "status", "keys", "backup", "restore"))

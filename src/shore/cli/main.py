@@ -314,7 +314,6 @@ def _log_line(entry: dict[str, object]) -> str:
 
 for command in (
     mesh.ip,
-    programs.server,
     mesh.logout,
     mesh.peers,
     peers.rekey,
@@ -331,3 +330,5 @@ for command in (
     server,
 ):
     main.add_command(command)
+for command in (programs.start, programs.stop):
+    server.add_command(command)

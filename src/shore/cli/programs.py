@@ -10,12 +10,7 @@ from shore.io.doors import DoorShut
 from shore.io.programs import NAMES, Founded, NotRun
 
 
-@click.group()
-def server() -> None:
-    """The network's coordination server and relay, on the machine that founded it."""
-
-
-@server.command()
+@click.command()
 @click.option(
     "--foreground",
     "one",
@@ -36,7 +31,7 @@ def start(one: str | None) -> None:
     click.echo(f"started {' and '.join(started)}" if started else "server and relay run already")
 
 
-@server.command()
+@click.command()
 def stop() -> None:
     """Stop server and relay; nodes that know each other go on."""
     _founded()
