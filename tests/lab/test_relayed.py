@@ -119,6 +119,11 @@ class Relayed:
             ends.append(end)
         self.a, self.b = ends
 
+    def swallow_everything(self) -> None:
+        """Have a send all that it sends to b."""
+        peer = msgspec.structs.replace(self.a.config.peers[0], allowed_ips=("0.0.0.0/0",))
+        self.a.config = msgspec.structs.replace(self.a.config, peers=(peer,))
+
     def block(self) -> None:
         """No UDP between the nodes any more."""
         rules = """
@@ -190,6 +195,15 @@ def test_two_nodes_that_udp_does_not_join_ping_by_the_relay(relayed: Relayed) ->
     for words, text in told.items():
         assert f"relay {RELAY}" in text, (words, text)
     assert "[100::" not in "".join((*told.values(), relayed.a.shore("status", "--json")))
+
+
+def test_a_full_tunnel_does_not_swallow_its_own_link(relayed: Relayed) -> None:
+    relayed.swallow_everything()
+    relayed.block()
+    relayed.up()
+    relayed.settle("relay")
+    at, pings = relayed.pinged(4, relayed.a.kill)
+    assert pings.first_reply(at + 3) is not None, "the link that was dialled inside the tunnel is up too"
 
 
 def test_a_direct_path_that_is_swallowed_is_left_for_the_relay_within_a_second(relayed: Relayed) -> None:
