@@ -18,11 +18,6 @@ ORDINARY = b"GET /api/v1/nodes HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
-def network(tmp_path: Path) -> Network:
-    return Network(tmp_path)
-
-
-@pytest.fixture
 def relayed(network: Network, tmp_path: Path) -> Iterator[Running]:
     with running(network, server_socket=str(tmp_path / "server.sock")) as made:
         yield made

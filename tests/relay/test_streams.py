@@ -3,11 +3,9 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
-import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.relay.network import Network, Node, Running, running
 
@@ -15,17 +13,6 @@ from shore.model.netmap import Signed
 from shore.wire import relay, signing
 
 A, B = bytes([1] * 32), bytes([2] * 32)
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Network:
-    return Network(tmp_path)
-
-
-@pytest.fixture
-def relayed(network: Network) -> Iterator[Running]:
-    with running(network) as made:
-        yield made
 
 
 def test_two_nodes_reach_each_other_by_their_tags(network: Network, relayed: Running) -> None:

@@ -3,13 +3,10 @@
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.relay.network import Network, Node, Running, running
+from tests.relay.network import Network, Node, Running
 
 from shore.relay.udp import ASKS_AT_ONCE, MOST_SOURCES, Asks
 from shore.wire import relay, stun
@@ -49,17 +46,6 @@ class Udp:
 
 def stun_request() -> bytes:
     return struct.pack("!HHI12s", 1, 0, stun.COOKIE, os.urandom(12))
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Network:
-    return Network(tmp_path)
-
-
-@pytest.fixture
-def relayed(network: Network) -> Iterator[Running]:
-    with running(network) as made:
-        yield made
 
 
 def test_bound_addresses_forward_to_each_other(network: Network, relayed: Running) -> None:
