@@ -13,7 +13,6 @@ founding that was cut short has made nothing.
 """
 
 import datetime
-import hashlib
 import os
 import shutil
 import time
@@ -29,7 +28,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
 )
 
 from shore.coordination import names, schema
@@ -215,8 +213,7 @@ def _new_certificate(relay: Path, name: str) -> bytes:
     )
     _write(relay / "tls.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     _write(relay / "tls.crt", certificate.public_bytes(Encoding.PEM))
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(public).digest()
+    return signing.pin_of(key.public_key())
 
 
 def give_away(making: Path) -> None:

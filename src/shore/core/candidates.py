@@ -42,7 +42,7 @@ def own_candidates(
         if _is_offered(address)
     ]
     known = {candidate.endpoint for candidate in hosts}
-    held = [each for each in granted if each not in known and _is_offered(_host(each))]
+    held = [each for each in granted if each not in known and _is_offered(host_of(each))]
     gateways = [Candidate(each, "port_mapped") for each in held]
     known |= set(held)
     servers = [Candidate(seen, "server_reflexive") for seen in sorted(set(mapped) - known)]
@@ -120,10 +120,11 @@ def family_of(remote: str) -> Family:
 
 def is_told(candidate: Candidate, own: set[str]) -> bool:
     """Whether a peer's candidate may be probed: nothing local to us, and nothing that is ourselves."""
-    return candidate.endpoint not in own and _is_offered(_host(candidate.endpoint))
+    return candidate.endpoint not in own and _is_offered(host_of(candidate.endpoint))
 
 
-def _host(remote: str) -> str:
+def host_of(remote: str) -> str:
+    """The address of an endpoint, without brackets and port."""
     return remote.rpartition(":")[0].strip("[]")
 
 

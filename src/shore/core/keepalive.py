@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from shore.core import timers
 from shore.core.actions import Action, Announce, CloseSocket, KeepLifetime
-from shore.core.candidates import MOST_PATHS, Place, family_of
+from shore.core.candidates import MOST_PATHS, Place, family_of, host_of
 from shore.core.events import (
     Attached,
     Configured,
@@ -182,7 +182,7 @@ class Keepalive:
             trials.may_ask(helpers.get(leaves_by, []))
 
     def _network(self, path: PathCounters, own: set[str], underlay: Underlay) -> str | None:
-        outside = (path.observed or "").rpartition(":")[0].strip("[]")
+        outside = host_of(path.observed or "")
         if outside in own:
             return None
         family, uplink = family_of(path.remote), underlay.sockets.uplink_of(path.socket)

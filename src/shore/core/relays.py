@@ -21,6 +21,7 @@ import msgspec
 
 from shore.core import timers
 from shore.core.actions import Action, Announce, CloseLink, DialRelay
+from shore.core.candidates import host_of
 from shore.core.events import (
     Event,
     FactTold,
@@ -188,7 +189,7 @@ class Relays:
         """One of its addresses: that of the host, else the first; its id where it has none."""
         known = self._known.get(relay)
         addresses = known.addresses if known is not None else ()
-        dialled = [each for each in addresses if each.rpartition(":")[0].strip("[]") == host]
+        dialled = [each for each in addresses if host_of(each) == host]
         return next(iter((*dialled, *addresses)), relay)
 
     def _failed(self, relay: str, reason: str, now: float) -> list[Action]:

@@ -8,7 +8,7 @@ bound ones are too: whatever was wrong with a socket may be wrong with all of th
 from collections.abc import Callable, Iterable
 
 from shore.core.actions import Action, CloseSocket, MapPort, OpenSockets, OpenUplinkSocket
-from shore.core.candidates import Place, endpoint, family_of, own_candidates
+from shore.core.candidates import Place, endpoint, family_of, host_of, own_candidates
 from shore.core.events import SocketsOpened
 from shore.core.sightings import Sightings
 from shore.core.sockets import Sockets, metered
@@ -83,7 +83,7 @@ class Underlay:
 
     def uplink_at(self, local: str | None) -> str | None:
         """The link that has this address (`192.0.2.1:51820`)."""
-        host = "" if local is None else local.rpartition(":")[0].strip("[]")
+        host = host_of(local or "")
         return next((link.name for link in self.links or () if host in link.addresses), None)
 
     def queries(
@@ -110,7 +110,7 @@ class Underlay:
         bound = self.sockets.uplink_of(path.socket)
         if bound is not None or path.observed is None:
             return bound
-        seen = path.observed.rpartition(":")[0].strip("[]")
+        seen = host_of(path.observed)
         return next((link.name for link in self.links or () if seen in link.addresses), None)
 
     def uplinks(self, counters: PeerCounters) -> dict[Place, str]:

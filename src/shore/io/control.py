@@ -6,7 +6,6 @@ tunnel's mark, so that the way to the server never leads through the tunnel.
 """
 
 import asyncio
-import hashlib
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -14,13 +13,12 @@ from typing import Any
 
 import aiohttp
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shore.core import member_events as on
 from shore.core.membership import Membership
 from shore.io.feed import Feed
 from shore.io.sockets import set_mark
-from shore.wire import control
+from shore.wire import control, signing
 
 CLOSE_WITHIN = 1.0
 
@@ -135,8 +133,7 @@ def _pin(stream: aiohttp.ClientWebSocketResponse) -> bytes:
     shown = None if tls is None else tls.getpeercert(binary_form=True)
     if not shown:
         return b""
-    key = x509.load_der_x509_certificate(shown).public_key()
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    return signing.pin_of(x509.load_der_x509_certificate(shown).public_key())
 
 
 def _socket(place: Any, mark: int) -> socket.socket:

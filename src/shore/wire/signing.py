@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shore.model.netmap import Role, Signed, Statement
@@ -109,6 +110,11 @@ def digest(records: Mapping[str, bytes]) -> bytes:
 def fingerprint(root: bytes) -> bytes:
     """What a join token knows the root key by."""
     return hashlib.sha256(root).digest()
+
+
+def pin_of(key: CertificatePublicKeyTypes) -> bytes:
+    """What a TLS key is known by: SHA-256 of its SubjectPublicKeyInfo."""
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
 def _signed(label: Label, content: bytes) -> bytes:
