@@ -21,14 +21,21 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all by default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument(
+        "--beside-others",
+        action="store_true",
+        help="measure on a busy machine too; the file says how busy it was",
+    )
     chosen = parser.parse_args()
     unknown = set(chosen.rows) - ROWS.keys()
     if unknown:
         parser.error(f"no row is called {', '.join(sorted(unknown))}: there are {', '.join(ROWS)}")
     figures: list[Figure] = []
+    busy: dict[str, float] = {}
     try:
         for row in chosen.rows or ROWS:
-            with alone():
+            with alone(beside_others=chosen.beside_others) as share:
+                busy[row] = round(share, 2)
                 measured = ROWS[row](chosen.rounds, chosen.seconds)
             figures += measured
             for figure in measured:
@@ -38,7 +45,7 @@ def main() -> int:
         return 1
     finally:
         if figures:
-            print(f"written to {write(figures, chosen.rounds, chosen.seconds)}")
+            print(f"written to {write(figures, busy, chosen.rounds, chosen.seconds)}")
     return 0
 
 
@@ -48,15 +55,22 @@ def line(figure: Figure) -> str:
     return f"{figure.row:<23} {figure.name:<66} {figure.value:>10} {figure.target:>10} {verdict}"
 
 
-def write(figures: list[Figure], rounds: int, seconds: int) -> Path:
-    """Keep the figures with date and commit."""
+def write(figures: list[Figure], busy: dict[str, float], rounds: int, seconds: int) -> Path:
+    """Keep the figures with date and commit, and how busy others kept the machine as each row began."""
     RESULTS.mkdir(exist_ok=True)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS
     ).stdout.strip()
     at = time.strftime("%Y-%m-%dT%H%M%S")
     path = RESULTS / f"{at}-{commit or 'unknown'}.json"
-    whole = {"at": at, "commit": commit, "rounds": rounds, "seconds": seconds, "figures": figures}
+    whole = {
+        "at": at,
+        "commit": commit,
+        "rounds": rounds,
+        "seconds": seconds,
+        "busy": busy,
+        "figures": figures,
+    }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n")
     return path
 
