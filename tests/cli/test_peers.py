@@ -17,7 +17,7 @@ from shore.model.config import Uplink
 from shore.model.history import Change
 from shore.model.keys import key_text
 from shore.model.ping import PathPing
-from shore.model.status import PathStatus, PeerStatus, TunnelStatus
+from shore.model.status import LaneStatus, PathStatus, PeerStatus, TunnelStatus
 from shore.wire import api
 
 KEY = b"\2" * 32
@@ -172,6 +172,17 @@ def test_paths_are_a_contract_and_a_table(brain: Brain) -> None:
     table = shore("paths", key_text(KEY)[:4]).output.splitlines()
     assert table[1].split()[:7] == ["*", "1", "eth0", "192.0.2.1:51820", "192.0.2.2:51820", "live", "30"]
     assert table[-1] == "3 changes of path"
+
+
+def test_lanes_stand_under_the_paths(brain: Brain) -> None:
+    lanes = (LaneStatus(0, 9.0, 12), LaneStatus(1, 4.4, 1))
+    brain.peers = [msgspec.structs.replace(PEER, lanes=lanes)]
+    told = json.loads(shore("paths", "office", "--json").output)
+    assert told["lanes"][1] == {"id": 1, "session_age_s": 4.4, "messages": 1}
+    assert shore("paths", "office").output.splitlines()[-2:] == [
+        "lane 0: session 9 s old, 12 messages sent; lane 1: session 4 s old, 1 message sent",
+        "3 changes of path",
+    ]
 
 
 def test_paths_of_plain_wireguard_are_said_not_to_be_measured(brain: Brain) -> None:

@@ -49,7 +49,7 @@ def paths(peer: str, name: str | None, as_json: bool) -> None:
     """
     _, status, meant = one(peer, running(name))
     if as_json:
-        listed = {"paths": status.paths, "switches": status.switches}
+        listed = {"paths": status.paths, "lanes": status.lanes, "switches": status.switches}
         click.echo(msgspec.json.format(msgspec.json.encode(listed), indent=2).decode())
     elif not status.paths:
         click.echo(

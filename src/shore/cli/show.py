@@ -4,7 +4,7 @@ import time
 
 from shore.core.why import figures, path_words, span, where
 from shore.model.explanation import Explanation
-from shore.model.status import LinkStatus, PathStatus, PeerStatus, TunnelStatus
+from shore.model.status import LaneStatus, LinkStatus, PathStatus, PeerStatus, TunnelStatus
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -58,7 +58,17 @@ def path_lines(peer: PeerStatus) -> list[str]:
     rows = [head, *(_path_row(path) for path in ordered)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return [*(line.rstrip() for line in table), f"{peer.switches} changes of path"]
+    lanes = "; ".join(_lane_words(lane) for lane in peer.lanes)
+    return [
+        *(line.rstrip() for line in table),
+        *([lanes] if lanes else []),
+        f"{peer.switches} changes of path",
+    ]
+
+
+def _lane_words(lane: LaneStatus) -> str:
+    sent = f"{lane.messages} message{'' if lane.messages == 1 else 's'} sent"
+    return f"lane {lane.id}: session {lane.session_age_s:.0f} s old, {sent}"
 
 
 def why_lines(said: Explanation) -> list[str]:
