@@ -21,7 +21,8 @@ from shore.core.keepalive import OPEN_QUIET_S
 from shore.core.peer import LANES
 from shore.io.dataplane import SOCKET, DataPlane
 from shore.io.sockets import open_socket
-from shore.model.desired import DesiredState, Interface, Path as Way, Peer, Socket
+from shore.model.desired import DesiredState, Interface, Peer, Socket
+from shore.model.desired import Path as Way
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import msgspec
+
 from bench.crowd import Crowd, Member
 from bench.figure import Figure, long_time, most
 from bench.machine import cpu_seconds, pss_mb
@@ -72,6 +73,10 @@ def crowd(count: int = PEERS) -> Iterator[ShoreEnd]:
                 yield node
             finally:
                 node.down()
+
+
+def _connected(node: ShoreEnd) -> int:
+    return sum(peer.connected and peer.probed for peer in node.status().peers)
 
 
 @contextlib.contextmanager

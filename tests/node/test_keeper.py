@@ -14,7 +14,7 @@ from shore.node import keeper
 
 @contextlib.contextmanager
 def watched() -> Iterator[tuple[threading.Thread, int]]:
-    """A keeper's watch over a process that lives for a minute if it is let, and where its signs are written."""
+    """A keeper's watch over what lives for a minute if it is let, and where its signs are written."""
     brain = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
     reader, writer = os.pipe()
     watching = threading.Thread(target=keeper._watch, args=(os.pidfd_open(brain.pid), reader))
