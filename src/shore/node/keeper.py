@@ -5,7 +5,7 @@ mirrored configuration says that the tunnel shall run, it is killed and a new on
 ever later if they die young. The brain in turn restarts the keeper, which then adopts it by its pidfd.
 
 A brain that was not heard yet has a minute. It has its modules to read before it can say anything, and where
-a hundred tunnels start at once that takes longer than ten seconds; to kill it then is to begin anew, no faster.
+a hundred tunnels start at once that takes longer than ten seconds; to kill it then is only to begin anew.
 
 This process lives as long as the tunnel, so it imports next to nothing.
 """
