@@ -325,10 +325,10 @@ class Node:
             case Mapped():
                 self.underlay.sightings.saw(fact, now)
             case Measured() if peer is not None:
-                before = peer.standing()
+                before = peer.sizes.proved()
                 self._actions += self.mtus.measured(fact, now)
-                if peer.standing() != before:
-                    self._derivation.concern((fact.public_key,))
+                if peer.sizes.proved() != before:
+                    self._derivation.resized(fact.public_key)
             case Unanswered() if peer is not None:
                 self._climb(peer, fact, now)
             case Losing():
