@@ -45,7 +45,10 @@ class Sockets:
 
     def uplink_of(self, number: int) -> str | None:
         """The uplink that a socket is bound to."""
-        return next((socket.uplink for socket in self.all() if socket.id == number), None)
+        for socket in self.uplinks.values():
+            if socket.id == number:
+                return socket.uplink
+        return None
 
     def words(self, place: tuple[int, str]) -> str:
         """A socket and a remote endpoint, as people call that path."""
