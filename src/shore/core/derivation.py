@@ -5,8 +5,8 @@ few are heard of each second, and nothing about most of those is new. So each pe
 again only where it may be another one:
 
 * An event *concerns* the peer that it names (`concerned`), or nobody, or, if it is not known to be one of
-  these, everybody. Counters and sizes concern nobody by themselves: whoever takes them says whom they
-  changed.
+  these, everybody. Counters, sizes and what a peer tells of itself concern nobody by themselves: whoever
+  takes them says whom they changed.
 * All parts stand on the same *basis*. Where that is another one, all of them are made again.
 * A search for the MTU of a path has many answers, each of which proves a little more. Of a peer that is only
   *resized* by one, the paths stay as they are but for their MTUs.
@@ -31,7 +31,7 @@ from shore.core.relays import Relays
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, DesiredState, Interface, Peer, Socket, StunQuery
-from shore.model.facts import Fact, Mapped, Measured, PeerCounters
+from shore.model.facts import Candidates, Fact, Mapped, Measured, PeerCounters
 from shore.model.host import HostPlan
 
 
@@ -199,4 +199,8 @@ def _concerned_by(fact: Fact) -> Iterable[bytes] | None:
     key = getattr(fact, "public_key", None)
     if isinstance(fact, Mapped):
         return None
-    return () if key is None or isinstance(fact, Measured) else (key,)
+    return () if key is None or isinstance(fact, QUIET) else (key,)
+
+
+# Most of these say what was known already.
+QUIET = (Candidates, Measured)

@@ -320,8 +320,9 @@ class Node:
                 self._actions += peer.roam(fact, self.underlay.sockets)
             case Learned() if peer is not None:
                 peer.learned((fact.socket, fact.remote))
-            case Candidates() if peer is not None:
+            case Candidates() if peer is not None and peer.told != fact.candidates:
                 peer.told = fact.candidates
+                self._derivation.concern((fact.public_key,))
             case Mapped():
                 self.underlay.sightings.saw(fact, now)
             case Measured() if peer is not None:
