@@ -9,6 +9,7 @@ configuration. The numbers are those of the invariants in docs/sim.md.
 
 import heapq
 import random
+import struct
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
@@ -27,6 +28,7 @@ TRUE_WITHIN = 8.0
 FOUND_WITHIN = 30.0
 MOST_EVENTS = 20_000
 MOST_NOTES = 5_000
+_INSTANT = struct.Struct("d")
 KINDS_ON_WIRE = frozenset((1, 2, 3, 4, 0x81, 0x82, 0x83))
 
 
@@ -146,8 +148,7 @@ class World:
             self.broken(f"I3: machine {sender.number} sent data to {remote}, which is not proved")
         family = 6 if remote[0] == "[" else 4
         source = uplink.endpoint(port, family)
-        self._trace.update(f"{self.now} {source} {remote}".encode())
-        self._trace.update(datagram)
+        self._trace.update(_INSTANT.pack(self.now) + f"{source} {remote}".encode() + datagram)
         nat = uplink.nat
         if nat is not None and family == 4:
             source = nat.leave(source, remote, self.now, self.chance)
