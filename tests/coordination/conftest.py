@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.coordination import serving
+from tests.coordination import forked
 
 from shore.coordination.found import found
 
@@ -24,7 +24,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         listener.listen(64)
     control, api = (listener.fileno() for listener in listeners)
     ready, said = os.pipe()
-    process = serving.start(tmp_path, control, api, said)
+    process = forked.start(tmp_path, control, api, said)
     os.close(said)
     assert os.read(ready, 1) == b"\n"
     os.close(ready)

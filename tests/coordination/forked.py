@@ -12,7 +12,7 @@ from typing import Any
 from shore.coordination.__main__ import main
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["tests.coordination.serving"])
+_forks.set_forkserver_preload(["tests.coordination.forked"])
 
 
 def start(state: Path, control: int, api: int, ready: int) -> Any:
