@@ -34,6 +34,7 @@ async def join(
         raise NotJoined(
             "this machine is in a network already: `shore up` resumes it, `shore logout` leaves it"
         )
+    is_old = known is not None
     if known is None:
         known = kept.draw(Network(interface, name, token.root, token.addresses))
     else:
@@ -41,6 +42,7 @@ async def join(
             known, network=msgspec.structs.replace(known.network, name=name, addresses=token.addresses)
         )
     trial = _Trial(known, token, say)
+    trial.is_known = is_old
     try:
         async with asyncio.timeout(within):
             return await trial.run()
@@ -75,7 +77,7 @@ class _Trial:
         self._standing: str | None = None
         self._reason: str | None = None
         self._leaving = token is None
-        # Once the server has heard of our keys, they are not forgotten any more.
+        # Once the server may have heard of our keys, they are not forgotten any more.
         self.is_known = self._leaving
 
     async def run(self) -> Identity:
