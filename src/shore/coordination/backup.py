@@ -53,6 +53,7 @@ def restore(state: Path, file: Path) -> int:
         read_founded(making)
         epoch = _raise_epoch(making / "server" / DATABASE)
         give_away(making)
+        state.chmod(0o711)
         for part in PARTS:
             (making / part).chmod(0o700)
             (making / part).rename(state / part)
