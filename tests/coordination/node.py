@@ -37,6 +37,11 @@ class Node:
                 return message
             self.said.append(message)
 
+    async def meet(self, other: "Node") -> None:
+        """Hear of another: who comes and goes within a burst is never told of."""
+        while f"peer:{other.node_key.hex()}" not in (await self.hear(control.Delta)).changed:
+            pass
+
     async def say(self, message: control.FromNode) -> None:
         """Send it."""
         await self.link.send(control.encode(message))

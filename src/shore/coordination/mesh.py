@@ -1,8 +1,9 @@
 """The network as it lives: who has a link, and what each is to be told.
 
 Links say what happened (`greeted`, `came`, `moved`, `gone`), and so do people (`changed`, `out`, `govern`);
-netmaps mark who is concerned; one loop (`run`) settles them 100 ms after the first of a burst and puts deltas
-on the links. A link that does not take what it is sent is ended: its node dials again and gets the whole.
+netmaps mark who is concerned; one loop (`run`) settles them 50 ms after the first of a burst and puts deltas
+on the links, a few at a time, so that the first are on their way while the last are built, and all links are
+heard meanwhile. A link that does not take what it is sent is ended: its node dials again and gets the whole.
 Version numbers are reserved in the database by blocks, ahead of their use, so that none goes out twice,
 however this process ends.
 
@@ -32,7 +33,8 @@ from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, S
 from shore.wire import control, signing
 from shore.wire.server import RelayShown, ServerStatus
 
-COALESCE_S = 0.1
+COALESCE_S = 0.05
+AT_ONCE = 32
 BLOCK = 1 << 20
 SWEEP_S = 30.0
 EPHEMERAL_S = 300.0
@@ -76,7 +78,6 @@ class Mesh:
         numbers = {row.id for row in members if row.role == "relay"}
         self._relays = {row.node: relay_of(row) for row in offered if row.node in numbers}
         self.netmaps.offer(self._relays.values())
-        self.netmaps.settle(now)
         self._swept_at = now
 
     async def run(self) -> None:
@@ -90,7 +91,7 @@ class Mesh:
             now = time.time()
             if now >= self._swept_at + SWEEP_S or now < self._swept_at:
                 await self.sweep(now)
-            self._settle()
+            await self._settle()
             if self._keys_moved:
                 self._keys_moved = False
                 await self._tell_relays(now)
@@ -129,8 +130,9 @@ class Mesh:
         self._links[number] = outbox
         self._away_since.pop(number, None)
         self.netmaps.put(self._as_said(node, online=True))
-        if not self.netmaps.is_built(number):
-            self._settle()
+        self.netmaps.watch(number)
+        if not self.netmaps.is_settled(number):
+            self.netmaps.settle(time.time(), (number,))
         self._tell(outbox)
         outbox.put(control.Admissions(self._admissions(said)))
         self._stirred.set()
@@ -154,6 +156,7 @@ class Mesh:
             del self._machines[outbox.machine_key]
         if self._links.get(outbox.number) is outbox:
             del self._links[outbox.number]
+            self.netmaps.unwatch(outbox.number)
             node = self.netmaps.node(outbox.number)
             if node is not None:
                 self.netmaps.put(msgspec.structs.replace(node, online=False))
@@ -283,26 +286,27 @@ class Mesh:
         founded, out = self.founded, await self.repository.roll.keys_out(now)
         return control.Admitting(founded.root, founded.network, founded.statements, out)
 
-    def _settle(self) -> None:
-        for number in self.netmaps.settle(time.time()):
-            if number in self._links:
-                self._tell(self._links[number])
+    async def _settle(self) -> None:
+        concerned = self.netmaps.concerned()
+        for begin in range(0, len(concerned), AT_ONCE):
+            for number in self.netmaps.settle(time.time(), concerned[begin : begin + AT_ONCE]):
+                if number in self._links:
+                    self._tell(self._links[number])
+            await asyncio.sleep(0)
 
     def _tell(self, outbox: Outbox) -> None:
         node = self.netmaps.node(outbox.number)
         assert node is not None
-        latest = self.netmaps.latest(outbox.number)
+        latest, digest = self.netmaps.head(outbox.number)
         epoch, version = outbox.held
-        if (epoch, version) == (self._epoch, latest.version):
+        if (epoch, version) == (self._epoch, latest):
             return
-        head = Head(
-            self.founded.network, node.machine_key, self._epoch, latest.version, time.time(), latest.digest
-        )
+        head = Head(self.founded.network, node.machine_key, self._epoch, latest, time.time(), digest)
         signed = signing.seal(self._key, signing.NETMAP, head)
         change = self.netmaps.since(outbox.number, version) if epoch == self._epoch else None
-        outbox.held = (self._epoch, latest.version)
+        outbox.held = (self._epoch, latest)
         if change is None:
-            outbox.put(control.NetmapIs(signed, latest.records))
+            outbox.put(control.NetmapIs(signed, self.netmaps.latest(outbox.number).records))
         else:
             outbox.put(control.Delta(change.from_digest, signed, change.changed, change.removed))
 

@@ -68,6 +68,8 @@ def _config(served: Starlette, http: type[asyncio.Protocol] | str = "h11") -> uv
         ws="websockets-sansio",
         ws_max_size=MOST_FROM_NODE,
         ws_ping_interval=None,
+        # Keys and signatures do not shrink, and each link would keep tables of its own.
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=1,
         server_header=False,
         lifespan="off",
