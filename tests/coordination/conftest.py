@@ -1,4 +1,4 @@
-"""A server as it runs: a process of its own, on the sockets that its parent gives it."""
+"""A server as it runs: a process of its own, on the sockets that its parent gives it; and databases."""
 
 import os
 import socket
@@ -8,8 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.coordination.postgresql import Cluster, cluster
 
 from shore.coordination.found import found
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """PostgreSQL as it runs."""
+    with cluster() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/empty.db"
+    made: Cluster = request.getfixturevalue("postgresql")
+    return made.database()
 
 
 @pytest.fixture

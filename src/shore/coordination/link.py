@@ -13,6 +13,7 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from shore.coordination.database import NoDatabase
 from shore.coordination.mesh import Mesh, node_of
 from shore.coordination.outbox import Outbox
 from shore.coordination.proofs import NotProven, Proofs
@@ -79,6 +80,8 @@ class Link:
                 await self._refuse("key", str(error))
             except NotProven as error:
                 await self._refuse(error.code, str(error))
+            except NoDatabase:
+                await self._refuse("closing", "the server cannot reach its database: try again later")
 
     async def _next(self) -> bytes:
         try:

@@ -20,6 +20,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Row, select, update
 
+from shore.coordination.database import NoDatabase
 from shore.coordination.found import Founded
 from shore.coordination.members import Member
 from shore.coordination.netmaps import DAY_S, Netmaps, Node
@@ -62,7 +63,7 @@ class Mesh:
 
     async def load(self, now: float) -> None:
         """Read what is written down."""
-        async with self.repository.engine.connect() as connection:
+        async with self.repository.database.reading() as connection:
             network = (await connection.execute(select(networks))).one()
             offered = (await connection.execute(select(relays))).all()
         self._epoch, self._reserved, self._started_at = network.epoch, network.version, now
@@ -88,15 +89,18 @@ class Mesh:
                     await self._stirred.wait()
             await asyncio.sleep(COALESCE_S)
             self._stirred.clear()
-            now = time.time()
-            if now >= self._swept_at + SWEEP_S or now < self._swept_at:
-                await self.sweep(now)
-            await self._settle()
-            if self._keys_moved:
-                self._keys_moved = False
-                await self._tell_relays(now)
-            if self.netmaps.version + BLOCK // 2 > self._reserved:
-                await self._reserve()
+            # What the database did not take is tried again with the next that happens.
+            with contextlib.suppress(NoDatabase):
+                await self._settle()
+                await self._keep(time.time())
+
+    async def _keep(self, now: float) -> None:
+        if self._keys_moved:
+            await self._tell_relays(now)
+        if self.netmaps.version + BLOCK // 2 > self._reserved:
+            await self._reserve()
+        if now >= self._swept_at + SWEEP_S or now < self._swept_at:
+            await self.sweep(now)
 
     async def sweep(self, now: float) -> None:
         """Leases and admissions are renewed daily, keys expire, ephemeral nodes that went are forgotten."""
@@ -110,7 +114,6 @@ class Mesh:
             self._lapse(node.member.id, node.machine_key, now)
         late = [n for n, since in self._away_since.items() if now >= since + EPHEMERAL_S]
         for number in late:
-            del self._away_since[number]
             await self.repository.roll.leave(number, now)
             self._drop(number)
 
@@ -278,7 +281,12 @@ class Mesh:
             outbox.put(self.stands("expired", now))
 
     async def _tell_relays(self, now: float) -> None:
-        admitting = await self._admitting(now)
+        self._keys_moved = False
+        try:
+            admitting = await self._admitting(now)
+        except NoDatabase:
+            self._keys_moved = True
+            raise
         for number in self._relays.keys() & self._links.keys():
             self._links[number].put(admitting)
 
@@ -323,7 +331,7 @@ class Mesh:
 
     async def _reserve(self) -> None:
         self._reserved = max(self._reserved, self.netmaps.version) + BLOCK
-        async with self.repository.engine.begin() as connection:
+        async with self.repository.database.writing() as connection:
             await connection.execute(update(networks).values(version=self._reserved))
 
 
