@@ -62,10 +62,14 @@ class Node:
 
     async def enrol(self, secret: bytes, name: str) -> str:
         """Spend a token; our standing."""
+        await self.ask(secret, name)
+        return (await self.hear(control.StandingIs)).standing
+
+    async def ask(self, secret: bytes, name: str) -> None:
+        """Try to spend a token."""
         content = control.enrol_content(self.nonce, secret_hash(secret), self.node_key, name)
         signature = signing.sign(self.key, signing.ENROL, content)
         await self.say(control.Enrol(secret, self.node_key, name, signature))
-        return (await self.hear(control.StandingIs)).standing
 
     async def present(self, version: tuple[int, int] = (0, 0)) -> None:
         """Begin, or ask for what we lack."""

@@ -22,6 +22,7 @@ from sqlalchemy import Row, select, update
 
 from shore.coordination.database import NoDatabase
 from shore.coordination.found import Founded
+from shore.coordination.limits import Limits
 from shore.coordination.members import Member
 from shore.coordination.netmaps import DAY_S, Netmaps, Node
 from shore.coordination.outbox import Outbox
@@ -49,6 +50,7 @@ class Mesh:
     def __init__(self, founded: Founded, key: Ed25519PrivateKey, repository: Repository) -> None:
         self.founded = founded
         self.repository = repository
+        self.limits = Limits()
         self._key = key
         self._machines: dict[bytes, Outbox] = {}
         self._links: dict[int, Outbox] = {}
@@ -160,6 +162,7 @@ class Mesh:
         if self._links.get(outbox.number) is outbox:
             del self._links[outbox.number]
             self.netmaps.unwatch(outbox.number)
+            self.limits.forget(outbox.number)
             node = self.netmaps.node(outbox.number)
             if node is not None:
                 self.netmaps.put(msgspec.structs.replace(node, online=False))
@@ -250,7 +253,7 @@ class Mesh:
         sender, receiver = self.netmaps.node(number), self.netmaps.by_key(signal.peer)
         if sender is None or receiver is None or not self.netmaps.hold_each_other(number, receiver):
             return
-        if receiver in self._links:
+        if receiver in self._links and self._links[receiver].has_room:
             self._links[receiver].put(control.Signal(sender.node_key, signal.kind, signal.candidates))
 
     def _as_said(self, node: Node, online: bool) -> Node:

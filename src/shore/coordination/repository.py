@@ -74,6 +74,14 @@ class Repository:
         async with self.database.reading() as connection:
             return (await connection.execute(select(tokens).order_by(tokens.c.id.desc()))).all()
 
+    async def prefix_of(self, secret: bytes) -> str | None:
+        """The prefix of the token that has this secret, whatever became of it."""
+        async with self.database.reading() as connection:
+            found = await connection.scalar(
+                select(tokens.c.prefix).where(tokens.c.hash == secret_hash(secret))
+            )
+            return None if found is None else str(found)
+
     async def revoke_token(self, prefix: str, with_nodes: bool, who: str, now: float) -> tuple[Row[Any], ...]:
         """Nobody comes in with it any more; the nodes that are out with it."""
         async with self.database.writing() as connection:
