@@ -6,11 +6,13 @@ import asyncio
 import base64
 import json
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
 
 import msgspec
+import uvloop  # noqa: TID251  (a server has no netlink: DESIGN.md §8)
 
 from shore.coordination.backup import backup, restore
 from shore.coordination.database import NoDatabase
@@ -61,7 +63,8 @@ def _carry_out(asked: argparse.Namespace) -> None:
         case "serve":
             control = socket.socket(fileno=asked.control_fd)
             api = None if asked.api_fd is None else socket.socket(fileno=asked.api_fd)
-            asyncio.run(serve(asked.state, control, api, asked.ready_fd))
+            _allow_links()
+            uvloop.run(serve(asked.state, control, api, asked.ready_fd))
         case "backup":
             backup(asked.state, asked.file)
             print(f"{asked.file} holds all keys of the network: guard it")
@@ -81,6 +84,12 @@ def _carry_out(asked: argparse.Namespace) -> None:
                 "addresses": made.addresses,
             }
             print(msgspec.json.encode(said).decode())
+
+
+def _allow_links() -> None:
+    """A link is a descriptor, and the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _move(state: Path, verb: str, url: str) -> None:

@@ -1,9 +1,11 @@
 """The network as it lives: who has a link, and what each is to be told.
 
 Links say what happened (`greeted`, `came`, `moved`, `gone`), and so do people (`changed`, `out`, `govern`);
-netmaps mark who is concerned; one loop (`run`) settles them 50 ms after the first of a burst and puts deltas
-on the links, a few at a time, so that the first are on their way while the last are built, and all links are
-heard meanwhile. A link that does not take what it is sent is ended: its node dials again and gets the whole.
+netmaps mark who is concerned; one loop (`run`) settles them 50 ms after the first of a burst, or up to 200
+ms in a storm, so that half of the time is left for who comes. Deltas are put on the links a few at a time:
+the first are on their way while the last are built, and all links are heard meanwhile. A link that does not
+take what it is sent is ended: its node dials again and gets the whole.
+
 Version numbers are reserved in the database by blocks, ahead of their use, so that none goes out twice,
 however this process ends.
 
@@ -36,6 +38,7 @@ from shore.wire import control, signing
 from shore.wire.server import RelayShown, ServerStatus
 
 COALESCE_S = 0.05
+COALESCE_MOST_S = 0.2
 AT_ONCE = 32
 BLOCK = 1 << 20
 SWEEP_S = 30.0
@@ -61,6 +64,7 @@ class Mesh:
         self._started_at = 0.0
         self._swept_at = 0.0
         self._keys_moved = False
+        self._rests_until = 0.0
         self._stirred = asyncio.Event()
 
     async def load(self, now: float) -> None:
@@ -89,7 +93,7 @@ class Mesh:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_S):
                     await self._stirred.wait()
-            await asyncio.sleep(COALESCE_S)
+            await asyncio.sleep(max(COALESCE_S, self._rests_until - time.monotonic()))
             self._stirred.clear()
             # What the database did not take is tried again with the next that happens.
             with contextlib.suppress(NoDatabase):
@@ -298,12 +302,14 @@ class Mesh:
         return control.Admitting(founded.root, founded.network, founded.statements, out)
 
     async def _settle(self) -> None:
-        concerned = self.netmaps.concerned()
+        began, concerned = time.process_time(), self.netmaps.concerned()
         for begin in range(0, len(concerned), AT_ONCE):
             for number in self.netmaps.settle(time.time(), concerned[begin : begin + AT_ONCE]):
                 if number in self._links:
                     self._tell(self._links[number])
             await asyncio.sleep(0)
+        spent = min(time.process_time() - began, COALESCE_MOST_S)
+        self._rests_until = time.monotonic() + spent
 
     def _tell(self, outbox: Outbox) -> None:
         node = self.netmaps.node(outbox.number)

@@ -2,8 +2,8 @@
 
 The digest is over the hashes of ids and records in ascending order of ids (docs/protocol/control.md), so the
 hashes are kept in that order in one piece: a change costs what changed, and one pass over 64 bytes a record.
-Where much changes at once, the piece is made anew. Of the last `KEPT` versions only the names of what changed
-are kept, as a delta is made of what is true now.
+Where many come or go at once, the piece is made anew. Of the last `KEPT` versions only the names of what
+changed are kept, as a delta is made of what is true now.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Records:
         """Take what is new; the ids of what really is."""
         news = {key for key, value in changed.items() if self.content.get(key) != value}
         gone = {key for key in removed if key in self.content and key not in changed}
-        if len(news) + len(gone) > MANY:
+        if len(gone) + len(news - self.content.keys()) > MANY:
             self._take_many({key: changed[key] for key in news}, gone, hashes)
         else:
             self._take_few({key: changed[key] for key in news}, gone, hashes)
