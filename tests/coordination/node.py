@@ -10,6 +10,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection, unix_connect
 
+from shore.coordination.found import database_of
 from shore.coordination.repository import Invitation, Repository
 from shore.wire import control, signing
 from shore.wire.token import secret_hash
@@ -84,7 +85,7 @@ class Node:
 
 async def invited(state: Path) -> bytes:
     """The secret of a new token, from the database."""
-    repository = Repository(f"sqlite+aiosqlite:///{state}/server/server.db")
+    repository = Repository(database_of(state))
     made = await repository.invite(Invitation(lifetime_s=None), "root", 0.0)
     await repository.close()
     return made

@@ -30,6 +30,17 @@ class Cluster:
         self.run("createdb", "-h", str(self.place), "-U", "shore", name)
         return f"postgresql://shore@/{name}?host={self.place}"
 
+    def start(self) -> None:
+        """Serve."""
+        settings = " ".join(f"-c {each}" for each in (*QUICK, f"unix_socket_directories={self.place}"))
+        self.run(
+            "pg_ctl", "-D", f"{self.place}/data", "-w", "-l", f"{self.place}/log", "-o", settings, "start"
+        )
+
+    def stop(self) -> None:
+        """Be away, at once."""
+        self.run("pg_ctl", "-D", f"{self.place}/data", "-w", "-m", "immediate", "stop")
+
     def run(self, tool: str, *words: str) -> None:
         """One of PostgreSQL's own commands."""
         command = [str(self._tools / tool), *words]
@@ -51,14 +62,13 @@ def cluster() -> Iterator[Cluster]:
     place = Path(tempfile.mkdtemp(prefix="shore-pg-"))
     if USER is not None:
         shutil.chown(place, USER)
-    made, data = Cluster(place, found[-1].parent), str(place / "data")
-    settings = " ".join(f"-c {each}" for each in (*QUICK, f"unix_socket_directories={place}"))
+    made = Cluster(place, found[-1].parent)
     try:
-        made.run("initdb", "-D", data, "-U", "shore", "-A", "trust", "-E", "UTF8", "--no-sync")
-        made.run("pg_ctl", "-D", data, "-w", "-l", str(place / "log"), "-o", settings, "start")
+        made.run("initdb", "-D", str(place / "data"), "-U", "shore", "-A", "trust", "-E", "UTF8", "--no-sync")
+        made.start()
         try:
             yield made
         finally:
-            made.run("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+            made.stop()
     finally:
         shutil.rmtree(place)
