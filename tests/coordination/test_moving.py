@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import select, text
 from tests.coordination.postgresql import Cluster
 
+from shore.cli.main import main
 from shore.coordination.backup import backup, restore
 from shore.coordination.database import Database, NoDatabase
 from shore.coordination.found import database_of, found, own_database
 from shore.coordination.moving import copy, describe, use
 from shore.coordination.repository import Invitation, Repository
 from shore.coordination.schema import metadata, networks
+from shore.io.programs import _imported_early
 
 NOW = 1_000_000.0
 
@@ -198,3 +201,41 @@ def test_the_commands_move_a_network(state: Path) -> None:
     again = run("copy", f"sqlite:///{there}")
     assert (again.returncode, again.stderr.count("\n")) == (1, 1)
     assert sqlite3.connect(there).execute("SELECT count(*) FROM nodes").fetchone() == (4,)
+
+
+def test_where_nothing_was_founded_there_is_nothing_to_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHORE_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr("shore.cli.programs.need_root", lambda: None)
+    for words in ((), ("copy", "--to", "sqlite:////x"), ("use", "own")):
+        refused = CliRunner().invoke(main, ["server", "db", *words])
+        assert refused.exit_code == 3
+        assert refused.stderr.startswith("shore: no network was founded on this machine")
+
+
+def test_nothing_is_moved_under_a_server_that_runs(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHORE_STATE_DIR", str(state))
+    monkeypatch.setattr("shore.cli.programs.need_root", lambda: None)
+    monkeypatch.setattr("shore.io.programs.is_kept", lambda name: name == "server")
+    for words in (("copy", "--to", f"sqlite:///{state}/x.db"), ("use", "own")):
+        refused = CliRunner().invoke(main, ["server", "db", *words])
+        assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+        assert "`shore server stop` first" in refused.stderr
+    assert not (state / "x.db").exists()
+
+
+def test_a_server_imports_its_driver_before_it_gives_up_its_rights(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHORE_STATE_DIR", str(state))
+    assert "asyncpg" not in _imported_early("server")
+    (state / "server" / "database").write_text("postgresql://shore@/shore\n")
+    assert "asyncpg" in _imported_early("server")
+    assert "asyncpg" not in _imported_early("relay")
+
+
+def test_a_driver_that_is_missing_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(NoDatabase, match=r"pip install 'shore\[postgresql\]'"):
+        Database("postgresql://shore@/shore")
