@@ -121,6 +121,23 @@ def unplugged(rounds: int, _seconds: int) -> list[Figure]:
     ]
 
 
+def families(rounds: int, _seconds: int) -> list[Figure]:
+    """The family of addresses in use goes from all uplinks, IPv4 and IPv6 in turn, and comes back."""
+    gaps: dict[int, list[float]] = {4: [], 6: []}
+    with twin("families") as pair:
+        for _ in range(rounds * 2):
+            until(lambda: _has_live(pair, 4) and _has_live(pair, 6), WHOLE_WITHIN_S)
+            primary = pair.primary()
+            assert primary is not None
+            gaps[primary.family].append(_gap(pair, lambda _, f=primary.family: _addresses(pair, f, "delete")))
+            _addresses(pair, primary.family, "add")
+    return [
+        most("addresses lost", f"IPv{family} of all uplinks: gap, s", median(each), 1.0, each=each)
+        for family, each in gaps.items()
+        if each
+    ]
+
+
 def flapping(_rounds: int, _seconds: int) -> list[Figure]:
     """The path in use is up for 2 s and down for 2 s, for five minutes."""
     with twin("flapping") as pair:
@@ -142,7 +159,7 @@ def skewed(rounds: int, _seconds: int) -> list[Figure]:
 
     To the faster path because it is faster, to the slower one because the faster loses packets.
     """
-    refused, lost, moved = [], [], []
+    refused, lost, moved, behind = [], [], [], []
     for _ in range(rounds):
         with (
             twin("to-faster", delay_ms=60, second_delay_ms=10) as pair,
@@ -153,7 +170,9 @@ def skewed(rounds: int, _seconds: int) -> list[Figure]:
             moved.append(_moves_to(pair, "two", 20))
             time.sleep(2)
             refused.append(_replayed(pair) - before)
-            lost.append(pinger.stop().lost())
+            pings = pinger.stop()
+            lost.append(pings.lost())
+            behind.append(pings.overtaken())
         with (
             twin("to-slower", delay_ms=10, second_delay_ms=60) as pair,
             pair.bulk(),
@@ -168,6 +187,7 @@ def skewed(rounds: int, _seconds: int) -> list[Figure]:
         least("planned move, 50 ms apart", "moves made", sum(moved), len(moved)),
         most("planned move, 50 ms apart", "refused by the window", max(refused), 0, each=refused),
         most("planned move, 50 ms apart", "pings lost to the faster", max(lost), 0, each=lost),
+        most("planned move, 50 ms apart", "pings reordered to the faster", max(behind), 1, each=behind),
     ]
 
 
@@ -182,6 +202,16 @@ def _moves_to(pair: Twin, link: str, within_s: float) -> bool:
 def in_use(pair: Twin) -> Link:
     """The link that a's packets take."""
     return pair.two if pair.link_of() == "two" else pair.one
+
+
+def _has_live(pair: Twin, family: int) -> bool:
+    return any(path.state == "live" and path.family == family for path in pair.peer().paths)
+
+
+def _addresses(pair: Twin, family: int, verb: str) -> None:
+    for number, device in ((1, "eth0"), (2, "eth1")):
+        address = f"10.99.{number}.1/24" if family == 4 else f"fd99:{number}::1/64"
+        pair.lab["a"].ip(f"address {verb} {address} dev {device}")
 
 
 def _gap(pair: Twin, fault: Fault) -> float:

@@ -191,6 +191,7 @@ ROWS: dict[str, Row] = {
     "lossy": paths.lossy,
     "one_percent": paths.one_percent,
     "unplugged": paths.unplugged,
+    "families": paths.families,
     "flapping": paths.flapping,
     "skewed": paths.skewed,
     "outages": only.outages,

@@ -41,6 +41,14 @@ class Pings(msgspec.Struct, frozen=True):
         limit = self.usual_rtt() + GRACE
         return sum(1 for _, rtt in self.sent if rtt is None or rtt > limit)
 
+    def overtaken(self) -> int:
+        """How many replies came after the reply to a later ping."""
+        behind, newest = 0, float("-inf")
+        for arrived in (at + rtt for at, rtt in self.sent if rtt is not None):
+            behind += arrived < newest
+            newest = max(newest, arrived)
+        return behind
+
     def first_reply(self, since: float) -> float | None:
         """Seconds from `since` until the first reply; None if there was none."""
         replies = [at + rtt - since for at, rtt in self.sent if rtt is not None and at + rtt >= since]
