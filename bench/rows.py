@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from bench import idle, mtu, only, paths
+from bench.control import control_scale
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
 from bench.machine import hogs, limited, pss_mb
@@ -203,5 +204,6 @@ ROWS: dict[str, Row] = {
     "mtu_shrinking": mtu.shrinking,
     "forged": mtu.forged,
     "many_peers": many_peers,
+    "control": control_scale,
     "relay": relay_throughput,
 }

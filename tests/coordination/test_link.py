@@ -26,6 +26,7 @@ async def test_a_new_node_key_replaces_the_old_for_all(server: Path) -> None:
     async with linked(server) as one, linked(server) as two:
         await join(one, server, "one")
         await join(two, server, "two")
+        await one.meet(two)
         old, two.node_key = two.node_key, os.urandom(32)
         await two.present()
         itself = await two.hear(control.NetmapIs)
@@ -61,6 +62,7 @@ async def test_who_leaves_is_removed_and_may_come_again(server: Path) -> None:
     async with linked(server) as one, linked(server, key) as two:
         await join(one, server, "one")
         await join(two, server, "two")
+        await one.meet(two)
         await two.leave()
         assert (await two.hear(control.StandingIs)).standing == "unknown"
         change = await one.hear(control.Delta)

@@ -20,6 +20,7 @@ from shore.cli import cleanup as clean
 from shore.cli import mesh, peers, programs
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
+from shore.cli.database import db
 from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
@@ -330,5 +331,5 @@ for command in (
     server,
 ):
     main.add_command(command)
-for command in (programs.start, programs.stop):
+for command in (programs.start, programs.stop, db):
     server.add_command(command)

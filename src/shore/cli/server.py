@@ -153,14 +153,14 @@ def status(as_json: bool) -> None:
 @FILE
 def backup(file: str) -> None:
     """Write all of the network, keys included, to FILE; the server may run."""
-    _become("backup", file)
+    become("backup", file)
 
 
 @server.command()
 @FILE
 def restore(file: str) -> None:
     """Make the network anew from FILE, on a machine that has none."""
-    _become("restore", file)
+    become("restore", file)
 
 
 @server.group(invoke_without_command=True)
@@ -194,9 +194,9 @@ def revoke_key(prefix: str) -> None:
     click.echo(f"{prefix} is revoked")
 
 
-def _become(command: str, file: str) -> NoReturn:
+def become(command: str, *words: str) -> NoReturn:
     """What touches the server's files needs its code, which is not loaded for anything else."""
-    words = ("-m", "shore.coordination", command, "--state", str(root()), file)
+    words = ("-m", "shore.coordination", command, "--state", str(root()), "--", *words)
     os.execv(sys.executable, [sys.executable, *words])
 
 

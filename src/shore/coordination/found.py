@@ -2,7 +2,7 @@
 
 STATE/server/root.key      the root key's seed; may be taken offline once the statements are made
 STATE/server/netmap.key    the seed of the key that signs heads and admissions
-STATE/server/server.db     the database (`schema`)
+STATE/server/server.db     the database (`schema`), unless STATE/server/database holds the URL of another
 STATE/server/policy.hujson the policy to begin with (members reach each other), for people to
                            start from: what is in force is in the database alone
 STATE/server/network.json  what the server knows of itself (`Founded`)
@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from shore.coordination import names, schema
+from shore.coordination import migrations, names, schema
 from shore.coordination.policy import STARTER
 from shore.io import runtime
 from shore.io.user import plane_user
@@ -95,6 +95,19 @@ def read_founded(state: Path) -> Founded:
         raise NotFounded(f"no network was founded in {state}") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise NotFounded(f"{path} is damaged") from None
+
+
+def database_of(state: Path) -> str:
+    """The URL of the database in use."""
+    try:
+        return (state / "server" / "database").read_text().strip()
+    except FileNotFoundError:
+        return own_database(state)
+
+
+def own_database(state: Path) -> str:
+    """The URL of the one beside the keys."""
+    return f"sqlite:///{(state / 'server' / 'server.db').absolute()}"
 
 
 def read_key(path: Path) -> Ed25519PrivateKey:
@@ -178,8 +191,8 @@ def _new_database(path: Path, founded: Founded, machine_key: bytes, now: float) 
         "addresses": founded.addresses,
         "udp_addresses": founded.udp_addresses,
     }
-    schema.metadata.create_all(engine)
     with engine.begin() as connection:
+        migrations.upgrade(connection)
         connection.execute(schema.networks.insert().values(network))
         connection.execute(schema.nodes.insert().values(relay))
         connection.execute(schema.relays.insert().values(place))

@@ -2,7 +2,6 @@
 
 A token is spent by an UPDATE that finds it unspent, in the transaction that makes the node, so of many that
 come at once one wins on any database, and where the rest of the enrolment fails the token is whole again.
-SQLite has one writer: a transaction begins IMMEDIATE and waits for its turn.
 """
 
 import secrets
@@ -11,17 +10,16 @@ from ipaddress import IPv6Network
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, event, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shore.coordination import names
+from shore.coordination.database import Database
 from shore.coordination.keyring import Keyring
 from shore.coordination.roll import Roll, is_key_known, note, put_out
 from shore.coordination.schema import networks, nodes, policies, tokens
 from shore.wire.token import secret_hash, secret_prefix
 
-WAIT_S = 30
 _OPEN = (tokens.c.revoked_at.is_(None), tokens.c.role == "node")
 
 
@@ -40,19 +38,16 @@ class Invitation(msgspec.Struct, frozen=True):
 
 
 class Repository:
-    """The database, whichever it is; `roll` has the members, `keyring` the keys to the REST API."""
+    """What a database holds; `roll` has the members, `keyring` the keys to the REST API."""
 
     def __init__(self, url: str) -> None:
-        self.engine: AsyncEngine = create_async_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_immediate)
-        self.roll = Roll(self.engine)
-        self.keyring = Keyring(self.engine)
+        self.database = Database(url)
+        self.roll = Roll(self.database)
+        self.keyring = Keyring(self.database)
 
     async def close(self) -> None:
         """Let go of the database."""
-        await self.engine.dispose()
+        await self.database.close()
 
     async def invite(self, invitation: Invitation, who: str, now: float) -> bytes:
         """Make a token; its secret, which is nowhere kept."""
@@ -69,19 +64,27 @@ class Repository:
             "created_at": now,
             "expires_at": None if lifetime is None else now + lifetime,
         }
-        async with self.engine.begin() as connection:
+        async with self.database.writing() as connection:
             await connection.execute(tokens.insert().values(row))
             await note(connection, now, who, "invited", str(row["prefix"]))
         return secret
 
     async def tokens(self) -> Sequence[Row[Any]]:
         """All of them, newest first."""
-        async with self.engine.connect() as connection:
+        async with self.database.reading() as connection:
             return (await connection.execute(select(tokens).order_by(tokens.c.id.desc()))).all()
+
+    async def prefix_of(self, secret: bytes) -> str | None:
+        """The prefix of the token that has this secret, whatever became of it."""
+        async with self.database.reading() as connection:
+            found = await connection.scalar(
+                select(tokens.c.prefix).where(tokens.c.hash == secret_hash(secret))
+            )
+            return None if found is None else str(found)
 
     async def revoke_token(self, prefix: str, with_nodes: bool, who: str, now: float) -> tuple[Row[Any], ...]:
         """Nobody comes in with it any more; the nodes that are out with it."""
-        async with self.engine.begin() as connection:
+        async with self.database.writing() as connection:
             found = (await connection.scalars(select(tokens.c.id).where(tokens.c.prefix == prefix))).all()
             if not found:
                 raise KeyError(prefix)
@@ -96,13 +99,13 @@ class Repository:
 
     async def policy(self) -> str:
         """The file in force."""
-        async with self.engine.connect() as connection:
+        async with self.database.reading() as connection:
             last = select(policies.c.text).order_by(policies.c.id.desc()).limit(1)
             return (await connection.scalar(last)) or "{}"
 
     async def save_policy(self, text: str, who: str, now: float) -> None:
         """Keep what is in force from now, beside what was."""
-        async with self.engine.begin() as connection:
+        async with self.database.writing() as connection:
             row = {"text": text, "saved_at": now, "saved_by": who[:63]}
             await connection.execute(policies.insert().values(row))
             await note(connection, now, who, "set the policy", "")
@@ -111,7 +114,7 @@ class Repository:
         self, machine_key: bytes, node_key: bytes, secret: bytes, name: str, now: float
     ) -> Row[Any]:
         """Spend the token and make the node, or neither; nothing is verified here. Raises NotEnrolled."""
-        async with self.engine.begin() as connection:
+        async with self.database.writing() as connection:
             token = await _spend(connection, secret, now)
             await _refuse_known(connection, machine_key, node_key)
             network = (await connection.execute(select(networks))).one()
@@ -169,16 +172,3 @@ async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_ke
         raise NotEnrolled("this machine is enrolled already")
     if await is_key_known(connection, node_key):
         raise NotEnrolled("this node key belongs to another, or was revoked")
-
-
-def _prepare_sqlite(connection: object, _entry: ConnectionPoolEntry) -> None:
-    """The driver begins no transactions by itself; see `_begin_immediate`."""
-    connection.isolation_level = None  # type: ignore[attr-defined]
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", f"busy_timeout={WAIT_S * 1000}", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_immediate(connection: object) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ RUNTIME/server/api.sock           0600  for people and scripts of this machine
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import shutil
 import signal
@@ -189,6 +190,14 @@ def _end_orphan(name: str) -> None:
     kill(process)
 
 
+def _imported_early(name: str) -> tuple[str, ...]:
+    # The server itself says what is missing.
+    elsewhere = name == "server" and (state.root() / "server" / "database").exists()
+    if elsewhere and importlib.util.find_spec("asyncpg") is not None:
+        return (*IMPORTED_EARLY[name], "asyncpg", "sqlalchemy.dialects.postgresql.asyncpg")
+    return IMPORTED_EARLY[name]
+
+
 def _words(name: str, sockets: Sockets) -> list[str]:
     where = {
         "server": ("--state", str(state.root().absolute())),
@@ -196,7 +205,7 @@ def _words(name: str, sockets: Sockets) -> list[str]:
     }
     return [
         *(sys.executable, "-S", "-m", "shore.node.program", str(_place(name).absolute())),
-        *(plane_user(), ",".join(IMPORTED_EARLY[name]), "serve", *where[name], *sockets.words()),
+        *(plane_user(), ",".join(_imported_early(name)), "serve", *where[name], *sockets.words()),
     ]
 
 
