@@ -327,6 +327,17 @@ def test_a_node_key_is_renewed_so_early_that_a_week_without_the_server_costs_not
     assert on.DrawKey() not in talk.hear(whole(netmap(due, peer(), version=(1, 3))))
 
 
+def test_a_node_key_becomes_due_though_no_netmap_comes() -> None:
+    talk = Dialogue()
+    talk.greet()
+    talk.hear(whole(netmap(own(expires_at=NOW + 9 * 86400))))
+    talk.now += 86300
+    assert on.DrawKey() not in talk.hear(control.Pong(0))
+    talk.now += 200
+    assert on.DrawKey() in talk.hear(control.Pong(0))
+    assert on.DrawKey() not in talk.hear(control.Pong(0))
+
+
 def test_keys_that_live_for_less_than_that_are_renewed_once_a_day() -> None:
     talk = Dialogue()
     talk.greet()

@@ -99,6 +99,8 @@ class Membership:
         self._refusals: set[str] = set()
         self._leaving = False
         self._enrolled = False
+        # When the node key is to be replaced, and when that was begun last.
+        self._renew_at: float | None = None
         self._drawn_at = float("-inf")
         self._actions: list[on.Action] = []
         if held is not None:
@@ -143,6 +145,8 @@ class Membership:
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
         waits = [self._dial_at, self._tell_at, self._lease_at]
+        if self.state == "up":
+            waits.append(self._renew_at)
         if self._is_linked():
             waits += [self._quiet_since() + control.QUIET_S, self._heard_at + control.DEAD_S]
             if self._doubted_at is not None:
@@ -182,6 +186,9 @@ class Membership:
             self._tell_whereabouts()
         if self._lease_at is not None and self._lease_at <= now and self.netmap is not None:
             self._use(now)
+        if self.state == "up" and self._renew_at is not None and self._renew_at <= now:
+            self._drawn_at, self._renew_at = now, now + RENEW_INTERVAL
+            self._do(on.DrawKey())
 
     def _links_moved(self, now: float) -> None:
         self._tries = 0
@@ -353,11 +360,6 @@ class Membership:
                 self._do(Announce("key of a peer changed", f"{peer.name} has another key now", peer.node_key))
         self._do(on.Keep(held, self._trust().root))
         self._use(now)
-        expires_at = netmap.self.expires_at
-        due = expires_at is not None and self.time(now) > expires_at - RENEW_AHEAD
-        if due and now >= self._drawn_at + RENEW_INTERVAL:
-            self._drawn_at = now
-            self._do(on.DrawKey())
 
     def _refused(self, message: control.Refused, now: float) -> None:
         reason = "".join(letter if letter.isprintable() else "?" for letter in message.reason)
@@ -376,6 +378,11 @@ class Membership:
         time = self.time(now)
         ends = lease_ends(self.netmap, time)
         self._lease_at = None if ends is None else now + ends - time
+        expires_at = self.netmap.self.expires_at
+        self._renew_at = None
+        if expires_at is not None:
+            due = now + expires_at - RENEW_AHEAD - time
+            self._renew_at = max(due, self._drawn_at + RENEW_INTERVAL)
         self._do(on.Use(self.netmap, self._admissions, time))
 
     # What this node says.
