@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import msgspec
+import pytest
 from tests.core.netmaps import (
     LEASE,
     MACHINE,
@@ -171,6 +172,28 @@ def test_a_netmap_that_is_refused_changes_nothing_and_is_told_once() -> None:
     assert "outside of the mesh's ranges" in announced.why
     assert talk.hear(whole(wrong)) == []
     assert talk.membership.netmap is before
+
+
+@pytest.mark.parametrize(
+    ("hostile", "why"),
+    [
+        (netmap(peer(), version=(1, 9), signer=MACHINE), "the root key does not name"),
+        (netmap(peer(), version=(1, 0)), "is not above"),
+        (netmap(peer(), version=(0, 9)), "is not above"),
+        (netmap(version=(1, 9), network=bytes(16)), "another network's"),
+        (netmap(version=(1, 9), node=bytes(32)), "another node's"),
+        (Held(netmap(version=(1, 9)).head, netmap(peer()).records), "not those that were signed"),
+    ],
+)
+def test_a_hostile_netmap_is_refused_and_the_one_in_force_stays(hostile: Held, why: str) -> None:
+    talk = Dialogue()
+    talk.be_up()
+    before = talk.membership.netmap
+    (announced,) = talk.hear(whole(hostile))
+    assert isinstance(announced, Announce)
+    assert why in announced.why
+    assert talk.membership.netmap is before
+    assert [type(said) for said in talk.hear(whole(netmap(version=(1, 2))))] == [on.Keep, on.Use]
 
 
 def test_a_delta_that_does_not_fit_asks_for_the_whole() -> None:

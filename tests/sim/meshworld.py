@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 from tests.core.netmaps import NOW
 from tests.sim.machine import _HEADER, PACKET, Machine
-from tests.sim.mesh import STUN_PORT, SimRelay, SimServer, Tie, Tied, stun_answer
+from tests.sim.mesh import STUN_PORT, SimRelay, Tie, Tied, stun_answer
 from tests.sim.network import Nat, Uplink
+from tests.sim.server import SimServer
 from tests.sim.world import KINDS_ON_WIRE, Pair, World
 
 from shore._native import ModelPlane
@@ -159,17 +160,26 @@ class MeshWorld(World):
     machines: list[MeshMachine]  # type: ignore[assignment]
 
     def __init__(
-        self, seed: int, nats: tuple[Nat | None, ...], *, relays: int = 1, key_lifetime_s: float | None = None
+        self,
+        seed: int,
+        nats: tuple[Nat | None, ...],
+        *,
+        relays: int = 1,
+        key_lifetime_s: float | None = None,
+        make_relay: type[SimRelay] = SimRelay,
     ) -> None:
         super().__init__(seed)
         self.ping_every = 0.05
         self.look_every = 0.5
         self.losses: list[tuple[float, str]] = []
         self.answers: list[tuple[float, str]] = []
+        # Packets that a machine took a second time, of those that it took.
+        self.twice = 0
+        self._taken: set[tuple[int, int, int]] = set()
         self.astray: dict[bytes, float] = {}
         self.server = SimServer(self, self._apart("192.88.99.1"), key_lifetime_s)
         self.relays = {
-            name: SimRelay(self, name, self._apart(f"192.88.99.{n + 2}"))
+            name: make_relay(self, name, self._apart(f"192.88.99.{n + 2}"))
             for n, name in enumerate(f"r{n + 1}" for n in range(relays))
         }
         for n, nat in enumerate(nats):
@@ -272,6 +282,8 @@ class MeshWorld(World):
         key = self.key_of(source[3])
         if self.now > self.astray.get(key, float("inf")):
             self.broken(f"machine {machine.number} took a packet of {source[3]}, which was revoked")
+        self.twice += (machine.number, kind, number) in self._taken
+        self._taken.add((machine.number, kind, number))
         if kind == 0:
             pair = self._pings[(pinger, pinged)]
             sent = pair.waiting.pop(number, None)
