@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from bench import idle, mtu, only, paths
+from bench import idle, mesh, mtu, only, paths
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
 from bench.machine import hogs, limited, pss_mb
@@ -204,4 +204,7 @@ ROWS: dict[str, Row] = {
     "forged": mtu.forged,
     "many_peers": many_peers,
     "relay": relay_throughput,
+    "mesh_server_down": mesh.server_down,
+    "mesh_moves": mesh.moves,
+    "mesh_restart": mesh.restarts,
 }
