@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from bench import idle, mtu, only, paths
+from bench import idle, mesh, mtu, only, paths
 from bench.control import control_scale
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
@@ -206,4 +206,7 @@ ROWS: dict[str, Row] = {
     "many_peers": many_peers,
     "control": control_scale,
     "relay": relay_throughput,
+    "mesh_server_down": mesh.server_down,
+    "mesh_moves": mesh.moves,
+    "mesh_restart": mesh.restarts,
 }

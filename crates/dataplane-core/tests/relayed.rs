@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde_bytes::{ByteArray, ByteBuf};
 use shore_dataplane_core::desired::{Link, Path, PathKind, SocketId};
 use shore_dataplane_core::engine::model::public_key;
+use shore_dataplane_core::facts::Fact;
 use shore_dataplane_core::relay::{place_of, tag_at, tag_of};
 use wire::{SOCKET, Wire, desired, millis, outer, peer, private, secs};
 
@@ -118,8 +119,40 @@ fn a_link_that_goes_down_is_left_at_once() {
     wire.ping_for(0, 1, millis(100), secs(3));
     assert_eq!(endpoint(&wire), Some(place(2)));
     let now = wire.now;
-    wire.nodes[0].plane.note_closed(LINK, now);
+    let reason = String::from("the relay closed it");
+    let ended = Fact::LinkDown { link: LINK, reason };
+    wire.nodes[0].plane.told_by_link(ended, now);
     assert_eq!(endpoint(&wire), Some(outer(2)));
+}
+
+#[test]
+fn packets_for_a_peer_that_its_relay_calls_away_go_by_another_path_as_well_at_once() {
+    let mut wire = linked(PathKind::Relay);
+    wire.ping_for(0, 1, millis(100), secs(5));
+    assert_eq!(endpoint(&wire), Some(place(2)));
+    wire.loses = Box::new(|from, _, _, _| from == place(1));
+    say_away(&mut wire, place(2));
+    assert_eq!(wire.ping_for(0, 1, millis(20), secs(3)), (150, 150));
+    assert_eq!(endpoint(&wire), Some(outer(2)));
+}
+
+#[test]
+fn a_relay_that_lies_about_who_is_away_costs_nothing() {
+    let mut wire = linked(PathKind::Relay);
+    block_udp(&mut wire);
+    wire.ping_for(0, 1, millis(100), secs(5));
+    for _ in 0..10 {
+        say_away(&mut wire, place(2));
+        say_away(&mut wire, place(3));
+        assert_eq!(wire.ping_for(0, 1, millis(100), secs(1)), (10, 10));
+    }
+    assert_eq!(endpoint(&wire), Some(place(2)));
+}
+
+fn say_away(wire: &mut Wire, remote: SocketAddr) {
+    let now = wire.now;
+    let away = Fact::Away { link: LINK, remote };
+    wire.nodes[0].plane.told_by_link(away, now);
 }
 
 #[test]

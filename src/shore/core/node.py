@@ -31,6 +31,7 @@ from shore.core.actions import (
 )
 from shore.core.derivation import Derivation, concerned
 from shore.core.keepalive import Keepalive
+from shore.core.mesh import word_to_peers
 from shore.core.mtu import Mtus
 from shore.core.names import Names, names_of
 from shore.core.peer import PeerRecord
@@ -270,6 +271,8 @@ class Node:
         self.plane.started(event.pid)
         self.stamps.plane_started(now)
         self._pushed, self._seen = None, 0
+        if self.plane.restarts:
+            self._actions += word_to_peers(self.config, "session_lost")
         for peer in self.peers.values():
             if peer.had_session:
                 peer.renew += 1
@@ -394,6 +397,7 @@ class Node:
             self._planned = None
         if self.underlay.leads_on():
             self._renew_all("the underlay changed")
+            self._actions += word_to_peers(self.config, "initiate")
             self._actions += self.mtus.disturbed(now)
 
     def _resolved(self, event: on.NameResolved, now: float) -> None:

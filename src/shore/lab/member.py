@@ -33,15 +33,19 @@ class Member:
 
     def run(self, *words: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         """The same with its exit code and all that it said."""
-        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_STATE_DIR": "state", "SHORE_UAPI_DIR": "uapi"}
         return subprocess.run(
             self.host.inside(sys.executable, "-c", "from shore.cli.main import main; main()", *words),
             capture_output=True,
             text=True,
             input=stdin,
             check=False,
-            env={**os.environ, **{name: str(self.directory / place) for name, place in own.items()}},
+            env={**os.environ, **self.places()},
         )
+
+    def places(self) -> dict[str, str]:
+        """Where its processes keep their files, as they are told."""
+        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_STATE_DIR": "state", "SHORE_UAPI_DIR": "uapi"}
+        return {name: str(self.directory / place) for name, place in own.items()}
 
     def found(self) -> str:
         """Found a network here; the token that it prints."""
@@ -58,6 +62,10 @@ class Member:
     def status(self) -> TunnelStatus:
         """Its tunnel."""
         return msgspec.json.decode(self.shore("status", "--json"), type=Status).tunnels[0]
+
+    def log(self) -> str:
+        """What was announced."""
+        return self.shore("log", self.status().name, check=False)
 
     def program(self, name: str) -> Process | None:
         """The process of a hub's `server` or `relay`; None while it has none."""

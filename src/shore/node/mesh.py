@@ -26,6 +26,7 @@ from shore.model.status import LinkStatus
 from shore.node.brain import Brain, NotConfigured, Spawn
 from shore.node.latest import Latest
 from shore.wire import signing
+from shore.wire.control import SignalKind
 
 LOOK_EVERY = 0.5
 CLOCK_EVERY = 30.0
@@ -49,7 +50,7 @@ class Mesh:
         self._wanted: Latest[on.Use] = Latest(self._put_in_force)
         self._link = ControlLink(membership, spawn, self._perform, self._mark)
         spawn(self._wanted.run())
-        brain.links, brain.call = self._links, self._call
+        brain.links, brain.call, brain.tell_peers = self._links, self._call, self._tell_peers
 
     async def run(self) -> None:
         """Hold the link and tell it how we are, until cancelled."""
@@ -69,6 +70,9 @@ class Mesh:
 
     def _call(self, peer: bytes) -> None:
         self._link.tell(on.SignalAsked(peer, "call_me_maybe", self._brain.node.candidates()))
+
+    def _tell_peers(self, kind: SignalKind) -> None:
+        self._link.tell(on.SignalAsked(None, kind, self._brain.node.candidates()))
 
     def links_moved(self) -> None:
         """The underlay changed."""
@@ -95,9 +99,9 @@ class Mesh:
                 pass
 
     def _deliver(self, said: on.Deliver) -> None:
-        if said.kind == "call_me_maybe":
+        if said.candidates:
             self._brain.tell(events.PeerCalled(said.peer, said.candidates))
-        else:
+        if said.kind != "call_me_maybe":
             self._brain.tell(events.RenewAsked(said.peer))
 
     def _keep(self, action: on.Keep) -> None:
