@@ -8,7 +8,7 @@ SQLite has one writer: a transaction begins IMMEDIATE and waits for its turn.
 import secrets
 from collections.abc import Sequence
 from ipaddress import IPv6Network
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Row, event, select, update
@@ -18,11 +18,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from shore.coordination import names
 from shore.coordination.keyring import Keyring
 from shore.coordination.roll import Roll, is_key_known, note, put_out
-from shore.coordination.schema import networks, nodes, policies, tokens
+from shore.coordination.schema import networks, nodes, policies, relays, tokens
 from shore.wire.token import secret_hash, secret_prefix
 
 WAIT_S = 30
-_OPEN = (tokens.c.revoked_at.is_(None), tokens.c.role == "node")
 
 
 class NotEnrolled(Exception):
@@ -37,6 +36,7 @@ class Invitation(msgspec.Struct, frozen=True):
     reusable: bool = False
     ephemeral: bool = False
     lifetime_s: float | None = 3600.0
+    role: Literal["node", "relay"] = "node"
 
 
 class Repository:
@@ -65,7 +65,7 @@ class Repository:
             "tags": list(invitation.tags),
             "reusable": invitation.reusable,
             "ephemeral": invitation.ephemeral,
-            "role": "node",
+            "role": invitation.role,
             "created_at": now,
             "expires_at": None if lifetime is None else now + lifetime,
         }
@@ -112,7 +112,7 @@ class Repository:
     ) -> Row[Any]:
         """Spend the token and make the node, or neither; nothing is verified here. Raises NotEnrolled."""
         async with self.engine.begin() as connection:
-            token = await _spend(connection, secret, now)
+            token = await _spend(connection, secret, "node", now)
             await _refuse_known(connection, machine_key, node_key)
             network = (await connection.execute(select(networks))).one()
             taken = (await connection.execute(select(nodes.c.name, nodes.c.v4))).all()
@@ -143,20 +143,51 @@ class Repository:
             return made
 
 
-async def _spend(connection: AsyncConnection, secret: bytes, now: float) -> Row[Any]:
+    async def enrol_relay(self, machine_key: bytes, secret: bytes, name: str, now: float) -> Row[Any]:
+        """The same for a relay, which has neither node key nor addresses here. Raises NotEnrolled."""
+        async with self.engine.begin() as connection:
+            token = await _spend(connection, secret, "relay", now)
+            await _refuse_known(connection, machine_key, None)
+            network = (await connection.execute(select(networks))).one()
+            taken = set((await connection.scalars(select(nodes.c.name))).all())
+            taken |= set((await connection.scalars(select(relays.c.id))).all())
+            given = names.unique(names.label(name), taken)
+            row = {
+                "machine_key": machine_key,
+                "role": "relay",
+                "name": given,
+                "user": token.user,
+                "tags": token.tags,
+                "prefixes": [],
+                "token": token.id,
+                "ephemeral": False,
+                "enrolled_at": now,
+                "approved_at": None if network.approval else now,
+            }
+            made: Row[Any] = (await connection.execute(nodes.insert().values(row).returning(nodes))).one()
+            await note(connection, now, given, "enrolled as a relay", token.prefix)
+            return made
+
+
+async def _spend(connection: AsyncConnection, secret: bytes, role: str, now: float) -> Row[Any]:
     this = tokens.c.hash == secret_hash(secret)
     fresh = tokens.c.reusable | tokens.c.spent_at.is_(None)
     alive = tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)
-    spending = update(tokens).where(this, fresh, alive, *_OPEN).values(spent_at=now).returning(tokens)
+    whole = (fresh, alive, tokens.c.revoked_at.is_(None), tokens.c.role == role)
+    spending = update(tokens).where(this, *whole).values(spent_at=now).returning(tokens)
     token: Row[Any] | None = (await connection.execute(spending)).one_or_none()
     if token is None:
-        raise NotEnrolled(_why_not((await connection.execute(select(tokens).where(this))).one_or_none(), now))
+        found = (await connection.execute(select(tokens).where(this))).one_or_none()
+        raise NotEnrolled(_why_not(found, role, now))
     return token
 
 
-def _why_not(token: Row[Any] | None, now: float) -> str:
-    if token is None or token.role != "node":
+def _why_not(token: Row[Any] | None, role: str, now: float) -> str:
+    if token is None:
         return "this network does not know that token"
+    if token.role != role:
+        command = "shore up --join" if token.role == "node" else "shore relay --join"
+        return f"this token lets in a {token.role}, not a {role}: `{command}`"
     if token.revoked_at is not None:
         return "this token was revoked"
     if token.expires_at is not None and token.expires_at <= now:
@@ -164,10 +195,10 @@ def _why_not(token: Row[Any] | None, now: float) -> str:
     return "this token was used before: ask for a new one (`shore invite`)"
 
 
-async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_key: bytes) -> None:
+async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_key: bytes | None) -> None:
     if (await connection.scalars(select(nodes.c.id).where(nodes.c.machine_key == machine_key))).first():
         raise NotEnrolled("this machine is enrolled already")
-    if await is_key_known(connection, node_key):
+    if node_key is not None and await is_key_known(connection, node_key):
         raise NotEnrolled("this node key belongs to another, or was revoked")
 
 
