@@ -31,7 +31,7 @@ async def test_who_is_revoked_leaves_at_once_and_stays_out_without_the_server(tm
         assert hello == control.Hello(signing.public_of(machine), signature, "relay")
         await socket.send(control.encode(control.StandingIs(NETWORK, "member", 0)))
         offering = control.from_node(await socket.recv(decode=False))
-        assert offering == control.Offering(config.addresses, config.udp_addresses)
+        assert offering == control.Offering(config.addresses, config.udp_addresses, config.pin)
         offered.set()
         await revoke.wait()
         await socket.send(control.encode(control.Admitting(root, NETWORK, config.statements, (A,))))

@@ -23,6 +23,7 @@ from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, 
 from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
+from shore.cli.relay import relay
 from shore.cli.server import invite, nodes, server, tokens
 from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
 from shore.cli.unit import unit_text
@@ -328,6 +329,7 @@ for command in (
     tokens,
     nodes,
     server,
+    relay,
 ):
     main.add_command(command)
 for command in (programs.start, programs.stop):

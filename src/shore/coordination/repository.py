@@ -142,7 +142,6 @@ class Repository:
             await note(connection, now, given, "enrolled", token.prefix)
             return made
 
-
     async def enrol_relay(self, machine_key: bytes, secret: bytes, name: str, now: float) -> Row[Any]:
         """The same for a relay, which has neither node key nor addresses here. Raises NotEnrolled."""
         async with self.engine.begin() as connection:

@@ -72,5 +72,6 @@ class Member:
         """Take down all that runs here."""
         self.shore("down", "--all", check=False)
         self.shore("server", "stop", check=False)
+        self.shore("relay", "stop", check=False)
         self.shore("cleanup", check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
