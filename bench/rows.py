@@ -12,6 +12,7 @@ from bench.many import many_peers
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
 from bench.relay import relay_throughput
+from bench.relays import mesh_relays
 from shore.lab.ends import SHORE, ShoreEnd
 from shore.lab.net import until
 from shore.lab.pinger import Pinger, Pings
@@ -204,4 +205,5 @@ ROWS: dict[str, Row] = {
     "forged": mtu.forged,
     "many_peers": many_peers,
     "relay": relay_throughput,
+    "mesh_relays": mesh_relays,
 }
