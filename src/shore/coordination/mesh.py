@@ -201,12 +201,14 @@ class Mesh:
         return control.StandingIs(self.founded.network, how, now)
 
     async def admit(self, outbox: Outbox, number: int, now: float) -> None:
-        """A relay has a link: it is told whom to let in."""
+        """A relay has a link: it is told whom to let in, and nodes that it is there, by fresh admissions."""
         if outbox.ended:
             return
         outbox.number = number
         self._links[number] = outbox
         outbox.put(await self._admitting(now))
+        if number in self._relays:
+            self._let_in()
 
     async def offered(self, outbox: Outbox, said: control.Offering) -> None:
         """A relay told where it is; it is where it was if that is nowhere. The first time makes it one."""
