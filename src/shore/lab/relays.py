@@ -85,9 +85,11 @@ class TwoRelays:
         time.sleep(seconds)
         return at, pinger.stop()
 
-    def server_up(self) -> bool:
-        """Whether the laptop has a link to the server."""
-        return any(link.kind == "server" and link.state == "up" for link in self.laptop.status().links)
+    def server_linked_at(self) -> float:
+        """When the laptop's link to the server came up, of CLOCK_MONOTONIC; 0 while there is none."""
+        links = self.laptop.status().links
+        ages = [link.since_s for link in links if link.kind == "server" and link.state == "up"]
+        return time.monotonic() - ages[0] if ages else 0.0
 
     def kill(self, member: Member) -> None:
         """A relay, by SIGKILL."""
