@@ -245,7 +245,7 @@ def unit(program: str | None) -> None:
     shore unit > /etc/systemd/system/shore@.service && systemctl daemon-reload
     shore unit relay > /etc/systemd/system/shore-relay.service
     """
-    click.echo(unit_text(program), nl=False)
+    click.echo(unit_text(program, further=program == "relay" and programs.is_further_relay()), nl=False)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
