@@ -10,7 +10,7 @@ import pytest
 from shore.lab.net import RoutedNet, until
 from shore.lab.relays import FIRST, SECOND, TwoRelays
 
-pytestmark = [pytest.mark.lab]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 # A start of Python with all that a relay needs, on a busy machine.
 STARTS_WITHIN_S = 5.0
 
