@@ -13,6 +13,7 @@ from bench.many import many_peers
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
 from bench.relay import relay_throughput
+from bench.relays import mesh_relays
 from shore.lab.ends import SHORE, ShoreEnd
 from shore.lab.net import until
 from shore.lab.pinger import Pinger, Pings
@@ -209,4 +210,5 @@ ROWS: dict[str, Row] = {
     "mesh_server_down": mesh.server_down,
     "mesh_moves": mesh.moves,
     "mesh_restart": mesh.restarts,
+    "mesh_relays": mesh_relays,
 }

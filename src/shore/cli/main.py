@@ -24,6 +24,7 @@ from shore.cli.database import db
 from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
+from shore.cli.relay import relay
 from shore.cli.server import invite, nodes, server, tokens
 from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
 from shore.cli.unit import unit_text
@@ -245,7 +246,7 @@ def unit(program: str | None) -> None:
     shore unit > /etc/systemd/system/shore@.service && systemctl daemon-reload
     shore unit relay > /etc/systemd/system/shore-relay.service
     """
-    click.echo(unit_text(program), nl=False)
+    click.echo(unit_text(program, further=program == "relay" and programs.is_further_relay()), nl=False)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -329,6 +330,7 @@ for command in (
     tokens,
     nodes,
     server,
+    relay,
 ):
     main.add_command(command)
 for command in (programs.start, programs.stop, db):

@@ -79,6 +79,8 @@ class Member:
     def down(self) -> None:
         """Take down all that runs here."""
         self.shore("down", "--all", check=False)
-        self.shore("server", "stop", check=False)
+        for program in ("server", "relay"):
+            if (self.directory / "run" / program).exists():
+                self.shore(program, "stop", check=False)
         self.shore("cleanup", check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
