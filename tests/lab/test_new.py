@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,15 @@ from shore.lab.pinger import Pinger
 pytestmark = [pytest.mark.lab]
 FOUR_COMMANDS_WITHIN_S = 60.0
 PING_WITHIN_S = 3.0
+UP_FROM_DISK_WITHIN_S = 5.0
+NO_UDP = """
+    table inet blocked {
+        chain output {
+            type filter hook output priority 0;
+            oifname "eth0" meta l4proto udp drop
+        }
+    }
+"""
 # A start of Python with all that a server needs, on a busy machine.
 REPLACED_WITHIN_S = 20.0
 
@@ -88,6 +98,29 @@ def test_four_commands_make_a_network_that_outlives_its_parts(hub: Member, lapto
     assert (second.returncode, second.stderr.count("\n")) == (1, 1)
     assert "this machine has founded a network already" in second.stderr
     assert hub.program("server") is not None
+
+
+@pytest.mark.slow
+def test_a_node_that_boots_while_the_server_is_down_is_up_through_the_relay(
+    hub: Member, laptop: Member
+) -> None:
+    laptop.join(hub.found())
+    address = laptop.shore("ip", "hub").split()[0]
+    until(lambda: laptop.host.reaches(address, within_s=1), within_s=5)
+    admissions = laptop.directory / "state" / "node" / "admissions"
+    until(admissions.exists, within_s=5)
+    assert admissions.stat().st_mode & 0o777 == 0o600
+
+    hub.stop_program("server")
+    laptop.shore("down")
+    shutil.rmtree(laptop.directory / "run")
+    laptop.host.run("nft", "-f", "-", stdin=NO_UDP)
+    booted = time.monotonic()
+    laptop.shore("up")
+    until(lambda: laptop.host.reaches(address, within_s=1), within_s=UP_FROM_DISK_WITHIN_S)
+    assert time.monotonic() - booted < UP_FROM_DISK_WITHIN_S
+    states = {link.kind: link.state for link in laptop.status().links}
+    assert states == {"server": "down", "relay": "up"}
 
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])

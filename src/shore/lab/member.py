@@ -33,15 +33,7 @@ class Member:
 
     def run(self, *words: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         """The same with its exit code and all that it said."""
-        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_STATE_DIR": "state", "SHORE_UAPI_DIR": "uapi"}
-        return subprocess.run(
-            self.host.inside(sys.executable, "-c", "from shore.cli.main import main; main()", *words),
-            capture_output=True,
-            text=True,
-            input=stdin,
-            check=False,
-            env={**os.environ, **{name: str(self.directory / place) for name, place in own.items()}},
-        )
+        return self._python("from shore.cli.main import main; main()", *words, stdin=stdin)
 
     def found(self) -> str:
         """Found a network here; the token that it prints."""
@@ -68,9 +60,28 @@ class Member:
         process = msgspec.json.decode(content, type=Process)
         return process if is_alive(process) else None
 
+    def stop_program(self, name: str) -> None:
+        """Stop a hub's `server` or `relay` alone, keeper and all. Raises LabFailed."""
+        done = self._python("import sys; from shore.io.programs import stop; stop(sys.argv[1])", name)
+        if done.returncode != 0:
+            raise LabFailed(f"the {name} was not stopped: {done.stderr.strip()}")
+
     def down(self) -> None:
         """Take down all that runs here."""
         self.shore("down", "--all", check=False)
         self.shore("server", "stop", check=False)
         self.shore("cleanup", check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _python(
+        self, script: str, *words: str, stdin: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        own = {"SHORE_RUNTIME_DIR": "run", "SHORE_STATE_DIR": "state", "SHORE_UAPI_DIR": "uapi"}
+        return subprocess.run(
+            self.host.inside(sys.executable, "-c", script, *words),
+            capture_output=True,
+            text=True,
+            input=stdin,
+            check=False,
+            env={**os.environ, **{name: str(self.directory / place) for name, place in own.items()}},
+        )

@@ -40,6 +40,7 @@ class Mesh:
         config = brain.node.config
         assert config is not None
         assert config.admission_key is not None
+        self._admission_seed = config.admission_key
         admission = signing.public_of(Ed25519PrivateKey.from_private_bytes(config.admission_key))
         membership = Membership(identity.member(admission), identity.held, random.random)
         self._brain = brain
@@ -85,6 +86,8 @@ class Mesh:
                 self._wanted.put(action)
             case on.Keep():
                 self._keep(action)
+            case on.KeepAdmissions():
+                self._keep_admissions(action)
             case on.Deliver():
                 self._deliver(action)
             case on.DrawKey():
@@ -105,6 +108,13 @@ class Mesh:
             kept.keep_netmap(action.held)
         except OSError as error:
             self._brain.announce("netmap not kept", f"{error.filename}: {(error.strerror or '').lower()}")
+
+    def _keep_admissions(self, action: on.KeepAdmissions) -> None:
+        admitted = kept.Admitted(action.node_key, self._admission_seed, action.admissions)
+        try:
+            kept.keep_admitted(admitted)
+        except OSError as error:
+            self._brain.announce("admissions not kept", f"{error.filename}: {(error.strerror or '').lower()}")
 
     def _draw_key(self) -> None:
         drawn = kept.new_node_key()
