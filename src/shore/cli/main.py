@@ -293,12 +293,13 @@ def _read(conf: str, *, code: int = FAILED) -> TunnelConfig:
 
 
 def _go_on_as_brain(conf: str, confirm_s: float | None) -> NoReturn:
-    """Become the brain that systemd waits for: of a tunnel in force if there is one, else of CONF."""
+    """Become the brain that systemd waits for: of what is in force, else of the network, else of CONF."""
     runtime = Runtime(_name(conf))
     try:
         if runtime.is_left:
             become_brain(runtime, None)
-        become_brain(runtime, api.Start(_read(conf, code=REFUSED), confirm_s))
+        config = mesh.tunnel_called(conf, REFUSED) or _read(conf, code=REFUSED)
+        become_brain(runtime, api.Start(config, confirm_s))
     except NotStarted as error:
         fail(str(error), REFUSED)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from shore.cli.asking import FAILED, NOT_RUNNING, TIMED_OUT, USAGE, fail, obtain, running
+from shore.cli import boot
 from shore.cli.peers import one
 from shore.cli.start import NotStarted, give_brain, start
 from shore.core.netmap import LABEL, NotTaken
@@ -21,6 +22,7 @@ from shore.io.identity import Identity
 from shore.io.runtime import Runtime
 from shore.model.status import TunnelStatus
 from shore.wire import api
+from shore.model.config import TunnelConfig
 from shore.wire.token import Token, parse_token
 
 LONGEST_TOKEN = 8192
@@ -85,6 +87,8 @@ def join_network(token: Token, name: str | None, interface: str, within: float) 
 
 def resume() -> None:
     """Bring up the tunnel of the network that this machine joined, with or without its server."""
+    if (missing := boot.enable([boot.tunnel_unit(interface)])) is not None:
+        click.echo(f"note: {missing}", err=True)
     joined = _joined()
     if joined is None:
         fail(
@@ -106,6 +110,17 @@ def logout() -> None:
     """Leave the network: take the tunnel down, have the server forget this machine, remove its keys."""
     joined = _read_or_none()
     if joined is None and not kept.exists():
+def tunnel_called(name: str, code: int) -> TunnelConfig | None:
+    """The joined network's tunnel as the disk has it, if it is called so; `code` ends what cannot be used."""
+    try:
+        joined = kept.read()
+        if joined is None or joined.network.interface != name:
+            return None
+        return joined.tunnel(time.time())
+    except (kept.Damaged, NotTaken, OSError) as error:
+        fail(f"the network of {name} cannot be gone on with: {error}", code)
+
+
         fail("this machine has joined no network", FAILED)
     if joined is not None:
         from shore.io.joining import leave  # noqa: PLC0415 (as above)
@@ -132,6 +147,8 @@ def logout() -> None:
 @click.argument("peer", required=False)
 def ip(peer: str | None) -> None:
     """Print the addresses of this node, or of PEER, one a line."""
+    if joined is not None:
+        boot.disable([boot.tunnel_unit(joined.network.interface)])
     if peer is not None:
         status = one(peer, running(None))[1]
         addresses = status.addresses or status.allowed_ips
