@@ -20,6 +20,7 @@ from shore.cli import cleanup as clean
 from shore.cli import mesh, peers, programs
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
+from shore.cli.consent import accept
 from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
@@ -316,6 +317,7 @@ def _log_line(entry: dict[str, object]) -> str:
 for command in (
     mesh.ip,
     mesh.logout,
+    accept,
     mesh.peers,
     peers.rekey,
     peers.paths,

@@ -76,9 +76,10 @@ class Brain:
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
-        # How to call a peer, and what is linked for this tunnel, as those know who hold the links.
+        # How to call a peer, what is linked, and what was accepted, as those know who hold the links.
         self.call: Callable[[bytes], None] = lambda _public_key: None
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
+        self.accept: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
         self._feed = Feed(self.node, self._perform, events.Woke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()

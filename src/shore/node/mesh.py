@@ -50,7 +50,8 @@ class Mesh:
         self._wanted: Latest[on.Use] = Latest(self._put_in_force)
         self._link = ControlLink(membership, spawn, self._perform, self._mark)
         spawn(self._wanted.run())
-        brain.links, brain.call = self._links, self._call
+        self._used: on.Use | None = None
+        brain.links, brain.call, brain.accept = self._links, self._call, self._accept
 
     async def run(self) -> None:
         """Hold the link and tell it how we are, until cancelled."""
@@ -71,6 +72,13 @@ class Mesh:
     def _call(self, peer: bytes) -> None:
         self._link.tell(on.SignalAsked(peer, "call_me_maybe", self._brain.node.candidates()))
 
+    def _accept(self, prefixes: tuple[str, ...]) -> None:
+        network = msgspec.structs.replace(self._identity.network, accepted=prefixes)
+        self._identity = msgspec.structs.replace(self._identity, network=network)
+        self._brain.announce("prefixes accepted", ", ".join(prefixes) or "none")
+        if self._used is not None:
+            self._wanted.put(self._used)
+
     def links_moved(self) -> None:
         """The underlay changed."""
         self._link.tell(on.LinksMoved())
@@ -83,6 +91,7 @@ class Mesh:
     def _perform(self, action: on.Action) -> None:
         match action:
             case on.Use():
+                self._used = action
                 self._wanted.put(action)
             case on.Keep():
                 self._keep(action)
