@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.core.netmaps import NETWORK, NOW, TRUST
+from tests.io.connect_proxy import ConnectProxy
 from tests.io.control_server import ControlServer
 
 from shore import _native
@@ -140,3 +141,15 @@ async def test_admissions_on_disk_are_gone_on_with_unless_they_are_another_keys(
 
     (state / "node" / "admissions").write_bytes(b"damaged")
     assert kept.read() == msgspec.structs.replace(renewed, admitted=None)
+
+
+async def test_a_proxy_that_was_chosen_is_used_in_place_of_the_environments_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    async with ControlServer(tmp_path) as server, ConnectProxy() as proxy:
+        joined = await join(server.token, "laptop", "shore0", 5, silent, proxy=proxy.url)
+    assert proxy.asked == list(server.token.addresses)
+    assert joined.network.proxy == joined.tunnel(NOW).proxy == proxy.url
+    assert joined == kept.read()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,14 @@ NO_UDP = """
 """
 # A start of Python with all that a server needs, on a busy machine.
 REPLACED_WITHIN_S = 20.0
+NOTHING_PASSES = """
+    table inet shut {
+        chain forward {
+            type filter hook forward priority 0; policy drop;
+            meta l4proto tcp counter drop
+        }
+    }
+"""
 
 
 @pytest.fixture
@@ -121,6 +130,26 @@ def test_a_node_that_boots_while_the_server_is_down_is_up_through_the_relay(
     assert time.monotonic() - booted < UP_FROM_DISK_WITHIN_S
     states = {link.kind: link.state for link in laptop.status().links}
     assert states == {"server": "down", "relay": "up"}
+
+
+@pytest.mark.slow
+def test_behind_a_proxy_alone_nothing_goes_past_it(net: NatNet, hub: Member, laptop: Member) -> None:
+    token = hub.found()
+    words = ("-m", "tests.io.connect_proxy", "10.1.0.1", "3128")
+    inside = net.router.inside(sys.executable, *words)
+    with subprocess.Popen(inside, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as proxy:
+        try:
+            assert proxy.stdout is not None
+            proxy.stdout.readline()
+            net.router.run("nft", "-f", "-", stdin=NOTHING_PASSES)
+            laptop.shore("up", "--join", "-", "--proxy", "http://10.1.0.1:3128", stdin=token)
+            address = laptop.shore("ip", "hub").split()[0]
+            until(lambda: laptop.host.reaches(address, within_s=1), within_s=10)
+            until(lambda: _links_up(laptop), within_s=10)
+            rules = net.router.run("nft", "list", "chain", "inet", "shut", "forward")
+            assert "counter packets 0 bytes 0 drop" in rules, "streams went past the proxy"
+        finally:
+            proxy.kill()
 
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])

@@ -66,6 +66,7 @@ def main() -> None:
 @click.option("--stun-port", type=PORT, default=3478, show_default=True, help="With --new: the UDP port.")
 @click.option("--name", help="With --new, --join: what this node shall be called; else as the machine is.")
 @click.option("--interface", default="shore0", show_default=True, help="With either: the tunnel's name.")
+@click.option("--proxy", metavar="URL", help="With --join or alone: reach server and relays through it.")
 @click.option("--timeout", default="30s", show_default=True, help="With either: how long to try to join.")
 @click.option("--foreground", is_flag=True, help="Stay until the tunnel goes down; SIGINT takes it down.")
 @click.option(
@@ -83,6 +84,7 @@ def up(
     stun_port: int,
     name: str | None,
     interface: str,
+    proxy: str | None,
     timeout: str,
     foreground: bool,
     confirm: str | None,
@@ -104,12 +106,12 @@ def up(
         if conf is not None or (join_from is not None and join_file is not None):
             fail("it is `shore up --join TOKEN` or `shore up --join-file FILE`, without CONF", USAGE)
         token = mesh.read_token(join_from, join_file)
-        mesh.join_network(token, name, interface, seconds(timeout))
+        mesh.join_network(token, name, interface, seconds(timeout), proxy or None)
         return
     if conf is None:
         if (founded := programs.known()) is not None:
             programs.start_programs(founded)
-        mesh.resume()
+        mesh.resume(proxy)
         return
     confirm_s = None if confirm is None else seconds(confirm)
     if foreground and systemd.is_asked_for():
@@ -315,9 +317,9 @@ def _log_line(entry: dict[str, object]) -> str:
 
 
 for command in (
+    accept,
     mesh.ip,
     mesh.logout,
-    accept,
     mesh.peers,
     peers.rekey,
     peers.paths,

@@ -32,7 +32,8 @@ SEED_LENGTH = 32
 class Network(msgspec.Struct, frozen=True):
     """What a join leaves: `network` and `root` as the first link showed them, `addresses` of the token.
 
-    `interface` is the tunnel's name; `accepted` are prefixes that peers may route here.
+    `interface` is the tunnel's name; `accepted` are prefixes that peers may route here; `proxy` is a URL, by
+    which server and relays are reached.
     """
 
     interface: str
@@ -42,6 +43,7 @@ class Network(msgspec.Struct, frozen=True):
     network: bytes | None = None
     root: bytes | None = None
     accepted: tuple[str, ...] = ()
+    proxy: str | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -73,7 +75,7 @@ class Identity(msgspec.Struct, frozen=True):
         trust = Trust(known.network, known.root, self.machine_key)
         netmap = verified(self.held, trust, (), None)
         admitted = self._admitted()
-        base = TunnelConfig(known.interface, self.node_key, admission_key=admitted.seed)
+        base = TunnelConfig(known.interface, self.node_key, admission_key=admitted.seed, proxy=known.proxy)
         newest = max(time, netmap.head.issued_at)
         return tunnel_config(
             base, netmap, time=newest, admissions=admitted.admissions, accepted=known.accepted

@@ -71,7 +71,7 @@ class Brain:
         self.stamping = Stamping(self.tell, self.announce)
         self._naming = Naming(runtime.name, self.announce)
         self._openings = Openings()
-        self._outside = Outside(lambda: self.node.plan, self._openings)
+        self._outside = Outside(lambda: self.node.plan, self._openings, self._proxy)
         self._given: set[str] = set()
         self._serial = 0
         self._port = 0
@@ -149,6 +149,9 @@ class Brain:
     def device(self) -> str:
         """The name of the device."""
         return self._runtime.name
+
+    def _proxy(self) -> str | None:
+        return None if self.node.config is None else self.node.config.proxy
 
     def announce(self, what: str, why: str) -> None:
         """Tell people something that only this shell knows."""

@@ -48,7 +48,7 @@ class Mesh:
         self._restarted = restarted
         self._drawn: bytes | None = None
         self._wanted: Latest[on.Use] = Latest(self._put_in_force)
-        self._link = ControlLink(membership, spawn, self._perform, self._mark)
+        self._link = ControlLink(membership, spawn, self._perform, self._mark, identity.network.proxy)
         spawn(self._wanted.run())
         self._used: on.Use | None = None
         brain.links, brain.call, brain.accept = self._links, self._call, self._accept
