@@ -373,7 +373,8 @@ def test_admissions_are_used_with_the_netmap() -> None:
     talk = Dialogue()
     talk.be_up()
     admission = Signed(b"a", b"b", b"c")
-    (use,) = talk.hear(control.Admissions({"r1": admission}))
+    keep, use = talk.hear(control.Admissions({"r1": admission}))
+    assert keep == on.KeepAdmissions(OWN_KEY, {"r1": admission})
     assert isinstance(use, on.Use)
     assert use.admissions == {"r1": admission}
 

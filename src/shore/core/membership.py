@@ -257,6 +257,7 @@ class Membership:
                 self._take(message, now)
             case control.Admissions() if self.state == "up":
                 self._admissions = dict(message.admissions)
+                self._do(on.KeepAdmissions(self.member.node_key, self._admissions))
                 if self.netmap is not None:
                     self._use(now)
             case control.Signal() if self.netmap is not None:

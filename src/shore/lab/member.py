@@ -33,14 +33,7 @@ class Member:
 
     def run(self, *words: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         """The same with its exit code and all that it said."""
-        return subprocess.run(
-            self.host.inside(sys.executable, "-c", "from shore.cli.main import main; main()", *words),
-            capture_output=True,
-            text=True,
-            input=stdin,
-            check=False,
-            env={**os.environ, **self.places()},
-        )
+        return self._python("from shore.cli.main import main; main()", *words, stdin=stdin)
 
     def places(self) -> dict[str, str]:
         """Where its processes keep their files, as they are told."""
@@ -76,6 +69,12 @@ class Member:
         process = msgspec.json.decode(content, type=Process)
         return process if is_alive(process) else None
 
+    def stop_program(self, name: str) -> None:
+        """Stop a hub's `server` or `relay` alone, keeper and all. Raises LabFailed."""
+        done = self._python("import sys; from shore.io.programs import stop; stop(sys.argv[1])", name)
+        if done.returncode != 0:
+            raise LabFailed(f"the {name} was not stopped: {done.stderr.strip()}")
+
     def down(self) -> None:
         """Take down all that runs here."""
         self.shore("down", "--all", check=False)
@@ -84,3 +83,15 @@ class Member:
                 self.shore(program, "stop", check=False)
         self.shore("cleanup", check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _python(
+        self, script: str, *words: str, stdin: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self.host.inside(sys.executable, "-c", script, *words),
+            capture_output=True,
+            text=True,
+            input=stdin,
+            check=False,
+            env={**os.environ, **self.places()},
+        )

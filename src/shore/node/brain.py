@@ -74,15 +74,16 @@ class Brain:
         self.stamping = Stamping(self.tell, self.announce)
         self._naming = Naming(runtime.name, self.announce)
         self._openings = Openings()
-        self._outside = Outside(lambda: self.node.plan, self._openings)
+        self._outside = Outside(lambda: self.node.plan, self._openings, self._proxy)
         self._given: set[str] = set()
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
-        # How to call a peer, and what is linked for this tunnel, as those know who hold the links.
+        # How to call a peer, what is linked, and what was accepted, as those know who hold the links.
         self.call: Callable[[bytes], None] = lambda _public_key: None
         self.tell_peers: Callable[[SignalKind], None] = lambda _kind: None
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
+        self.accept: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
         self._feed = Feed(self.node, self._perform, events.Woke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()
@@ -154,6 +155,9 @@ class Brain:
     def device(self) -> str:
         """The name of the device."""
         return self._runtime.name
+
+    def _proxy(self) -> str | None:
+        return None if self.node.config is None else self.node.config.proxy
 
     def announce(self, what: str, why: str) -> None:
         """Tell people something that only this shell knows."""
