@@ -133,7 +133,7 @@ def stranger(*candidates: Candidate) -> Table:
 def test_nothing_is_sent_to_the_nat_of_a_peer_that_is_not_known_while_a_relay_may_come() -> None:
     table = stranger(*TOLD)
     assert not knocked(table)
-    after(table, 1.4)
+    after(table, 2.4)
     assert not knocked(table)
     assert table.node.deadline() is not None
     after(table, 0.1)

@@ -101,8 +101,8 @@ SIGHTING_PATIENCE = 5.0
 
 # When to knock at a peer's NAT that was not opened from inside: no link to a relay of it came up within this
 # time, or it gave no answer there for so long after that.
-LINKED_WITHIN = 1.5
-ANSWERED_WITHIN = 8.5
+LINKED_WITHIN = 2.5
+ANSWERED_WITHIN = 7.5
 
 # When to try again for a direct path to a peer that is reached by relays; how long the call may take to
 # arrive before we probe; and how soon a change of candidates may have us call again.
