@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bench import idle, mtu, only, paths
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
+from bench.grid import grid
 from bench.machine import hogs, limited, pss_mb
 from bench.many import many_peers
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
@@ -204,4 +205,5 @@ ROWS: dict[str, Row] = {
     "forged": mtu.forged,
     "many_peers": many_peers,
     "relay": relay_throughput,
+    "grid": grid,
 }
