@@ -38,12 +38,12 @@ core: $(VENV)/.dependencies
 	cargo test --workspace --quiet
 
 unit: native
-	$(PY) -m pytest -q -m "not lab and not slow" tests
+	$(PY) -m pytest -q -n auto -m "not lab and not slow" tests
 
-LAB_SUBSET := scripts/with-rights $(PY) -m pytest -q -rs -m "lab and not slow" tests/lab
+LAB_SUBSET := scripts/with-rights $(PY) -m pytest -q -rs -n 2 -m "lab and not slow" tests/lab
 
 lab-subset: native
-	$(LAB_SUBSET) || { echo "once more, only what failed: it times real processes on a shared machine"; $(LAB_SUBSET) --last-failed; }
+	$(LAB_SUBSET) || { echo "once more, only what failed, one by one: it times real processes on a shared machine"; $(LAB_SUBSET) --last-failed -n 0; }
 
 lab: native         ## everything that needs namespaces, and 50,000 simulated runs; takes long
 	@scripts/peers
