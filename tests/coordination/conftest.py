@@ -2,12 +2,11 @@
 
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.coordination import forked
 
 from shore.coordination.found import found
 
@@ -25,15 +24,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         listener.listen(64)
     control, api = (listener.fileno() for listener in listeners)
     ready, said = os.pipe()
-    words = ("serve", "--state", tmp_path, "--control-fd", control, "--api-fd", api, "--ready-fd", said)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "shore.coordination", *map(str, words)], pass_fds=(control, api, said)
-    )
+    process = forked.start(tmp_path, control, api, said)
     os.close(said)
     assert os.read(ready, 1) == b"\n"
     os.close(ready)
     yield tmp_path
     process.terminate()
-    assert process.wait(timeout=5) == 0
+    process.join(5)
+    assert process.exitcode == 0
     for listener in listeners:
         listener.close()
