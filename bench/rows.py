@@ -8,6 +8,7 @@ from bench import idle, mesh, mtu, only, paths
 from bench.control import control_scale
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
+from bench.grid import grid
 from bench.machine import hogs, limited, pss_mb
 from bench.many import many_peers
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
@@ -211,4 +212,5 @@ ROWS: dict[str, Row] = {
     "mesh_moves": mesh.moves,
     "mesh_restart": mesh.restarts,
     "mesh_relays": mesh_relays,
+    "grid": grid,
 }

@@ -82,7 +82,7 @@ class Node:
         self._names = Names()
         self.underlay = Underlay()
         self.relays = Relays()
-        self.traversal = Traversal()
+        self.traversal = Traversal(self.peers, self.relays)
         self.mtus = Mtus(self.peers, self.underlay)
         self._derivation = Derivation(
             self.peers, self.underlay, self._names, self.keepalive, self.mtus, self.relays
@@ -102,7 +102,7 @@ class Node:
         self._actions += self.keepalive.follow(event, self.underlay, self.counters, self._is_wanted, now)
         self._actions += self.relays.follow(event, self.underlay, now)
         own = self.candidates()
-        self._actions += self.traversal.follow(event, self.peers, self.counters, own, now)
+        self._actions += self.traversal.follow(event, self.counters, own, now)
         self._derivation.concern(self.traversal.raised())
         if self.config is not None:
             self._settle(self.config, now)
