@@ -117,6 +117,29 @@ async def test_a_node_is_no_relay(server: Path) -> None:
             assert posing.said == []
 
 
+async def test_a_relay_becomes_no_node(server: Path) -> None:
+    seed = (server / "relay" / "machine.key").read_bytes()
+    async with linked(server) as node:
+        await join(node, server, "one")
+        async with linked(server, Ed25519PrivateKey.from_private_bytes(seed)) as posing:
+            await posing.greet("node")
+            assert (await posing.hear(control.Refused)).code == "role"
+            await posing.present()
+            assert (await posing.hear(control.Refused)).code == "role"
+            assert posing.said == []
+
+
+async def test_a_node_is_not_told_what_relays_are_after_its_hello_was_refused(server: Path) -> None:
+    async with linked(server) as node:
+        await join(node, server, "one")
+        async with linked(server, node.key, bytes(32)) as posing:
+            await posing.greet("relay")
+            assert (await posing.hear(control.Refused)).code == "role"
+            await posing.present()
+            assert (await posing.hear(control.Refused)).code == "role"
+            assert posing.said == []
+
+
 async def test_the_relay_is_told_whom_to_let_in_as_soon_as_it_is_known(server: Path) -> None:
     seed = (server / "relay" / "machine.key").read_bytes()
     async with linked(server, Ed25519PrivateKey.from_private_bytes(seed)) as relay:

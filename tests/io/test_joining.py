@@ -91,6 +91,19 @@ async def test_who_waits_for_approval_keeps_its_keys(tmp_path: Path) -> None:
     assert joined.machine_seed == before.machine_seed
 
 
+async def test_keys_that_the_server_may_know_outlive_a_try_that_does_not_reach_it(tmp_path: Path) -> None:
+    async with ControlServer(tmp_path, standing="pending") as server:
+        with pytest.raises(NotJoined, match="nobody approved"):
+            await join(server.token, "laptop", "shore0", 1, silent)
+    before = kept.read()
+    assert before is not None
+    with pytest.raises(NotJoined, match="no server of this network"):
+        await join(server.token, "laptop", "shore0", 0.5, silent)
+    after = kept.read()
+    assert after is not None
+    assert (after.machine_seed, after.node_key) == (before.machine_seed, before.node_key)
+
+
 async def test_a_member_joins_no_second_network(tmp_path: Path) -> None:
     async with ControlServer(tmp_path) as server:
         before = await join(server.token, "laptop", "shore0", 5, silent)

@@ -158,7 +158,9 @@ class Link:
         how = standing(row, now)
         if row is None or how not in ("member", "expired"):
             raise NotProven("role", f"this machine is {how} here")
-        if self._proofs.role == "relay":
+        if self._proofs.role != row.role:
+            raise NotProven("role", f"this machine is a {row.role} here")
+        if row.role == "relay":
             await self._mesh.admit(outbox, row.id, now)
             return
         if row.node_key != said.node_key:

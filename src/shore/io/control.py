@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from shore.core import member_events as on
 from shore.core.membership import Membership
@@ -142,7 +143,15 @@ def _pin(stream: aiohttp.ClientWebSocketResponse) -> bytes:
     shown = None if tls is None else tls.getpeercert(binary_form=True)
     if not shown:
         return b""
-    return signing.pin_of(x509.load_der_x509_certificate(shown).public_key())
+    return pin_shown(shown)
+
+
+def pin_shown(certificate: bytes) -> bytes:
+    """The pin of a certificate (DER), empty where it cannot be read: whoever answers shows what he likes."""
+    try:
+        return signing.pin_of(x509.load_der_x509_certificate(certificate).public_key())
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
+        return b""
 
 
 def _socket(place: Any, mark: int) -> socket.socket:

@@ -40,6 +40,7 @@ async def join(
         raise NotJoined(
             "this machine is in a network already: `shore up` resumes it, `shore logout` leaves it"
         )
+    is_old = known is not None
     if known is None:
         known = kept.draw(Network(interface, name, token.root, token.addresses, proxy=proxy))
     else:
@@ -48,6 +49,7 @@ async def join(
             network=msgspec.structs.replace(known.network, name=name, addresses=token.addresses, proxy=proxy),
         )
     trial = _Trial(known, token, say)
+    trial.is_known = is_old
     try:
         async with asyncio.timeout(within):
             return await trial.run()
@@ -82,7 +84,7 @@ class _Trial:
         self._standing: str | None = None
         self._reason: str | None = None
         self._leaving = token is None
-        # Once the server has heard of our keys, they are not forgotten any more.
+        # Once the server may have heard of our keys, they are not forgotten any more.
         self.is_known = self._leaving
 
     async def run(self) -> Identity:
