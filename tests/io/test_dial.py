@@ -116,3 +116,9 @@ def test_whom_no_proxy_names_is_dialled_past_it() -> None:
 def test_what_is_no_proxy_is_said_in_one_sentence() -> None:
     with pytest.raises(NotDialled, match="https_proxy names no proxy"):
         dialled("relay.example:443", https_proxy="socks5://127.0.0.1:1080")
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "0", "", "1" * 5000])
+def test_a_port_that_there_is_not_is_one_sentence(port: str) -> None:
+    with pytest.raises(NotDialled, match="there is no port of that number"):
+        dialled(f"127.0.0.1:{port}")

@@ -1,5 +1,6 @@
 """The TLS port: splice, request heads, and those who never finish."""
 
+import asyncio
 import contextlib
 import resource
 import socket
@@ -7,11 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.relay.network import REQUEST, Network, Node, Running, running
 
 from shore.relay import head
+from shore.relay.counts import Counts
+from shore.relay.door import Door
 from shore.wire import relay
 
 ORDINARY = b"GET /api/v1/nodes HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -127,6 +131,18 @@ def test_who_is_slow_has_10_s(network: Network, relayed: Running) -> None:
     with contextlib.suppress(ConnectionResetError):
         assert silent.recv(1) == b""
     assert 9 < time.monotonic() - begun < 13
+
+
+async def test_who_is_gone_before_he_is_let_in_is_nobody() -> None:
+    transport = Mock(asyncio.Transport)
+    transport.get_extra_info.return_value = None
+    counts = Counts()
+    door = Door(Mock(), Mock(), counts, None)
+    connection = door.connection()
+    connection.connection_made(transport)
+    transport.abort.assert_called_once_with()
+    connection.connection_lost(None)
+    assert door.stages.total() == 0
 
 
 def test_10_000_half_open_connections_are_bounded(network: Network, relayed: Running) -> None:

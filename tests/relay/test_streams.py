@@ -192,6 +192,19 @@ def test_a_sender_above_its_rate_is_cut_to_it(network: Network) -> None:
         assert 50 < relayed.metrics()['shore_relay_dropped_total{reason="rate"}'] < 80
 
 
+def test_who_proves_himself_again_has_no_more_to_send(network: Network) -> None:
+    with running(network, rate=100_000) as relayed:
+        a, b = Node(relayed.port, A), Node(relayed.port, B)
+        a.admitted(network)
+        b.admitted(network)
+        for _ in range(4):
+            for _ in range(25):
+                a.say(relay.SEND, b.tag, b"\x01" + bytes(1999))
+            a.say(relay.PROVE, a.proof(network))
+            assert a.hear()[0] == relay.WELCOME
+        assert 50 < relayed.metrics()['shore_relay_dropped_total{reason="rate"}'] < 80
+
+
 def test_on_sigterm_nodes_are_asked_to_move_and_then_closed(network: Network, relayed: Running) -> None:
     a, b = Node(relayed.port, A), Node(relayed.port, B)
     a.admitted(network)

@@ -75,6 +75,8 @@ async def _targets(address: str, resolve: Resolve, environment: Mapping[str, str
     """Raises NotResolved, ValueError."""
     name, _, port = address.rpartition(":")
     host = name.strip("[]")
+    if not (port.isdecimal() and port.isascii() and 0 < int(port[:6]) < 1 << 16):
+        raise ValueError("there is no port of that number")
     proxy = proxy_for(host, environment)
     first, its_port = (host, int(port)) if proxy is None else (proxy.host, proxy.port)
     return [_Target(address, host, found, its_port, proxy) for found in await _found(first, resolve)]

@@ -86,7 +86,11 @@ class Connection(asyncio.Protocol):
         """It was accepted."""
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self.transport = transport
-        peer = transport.get_extra_info("peername") or ("", 0)
+        peer = transport.get_extra_info("peername")
+        if peer is None:
+            # Gone again already.
+            transport.abort()
+            return
         self._source = source_of(peer[0])
         self._observed = endpoint(peer)
         door = self._door
