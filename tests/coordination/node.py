@@ -10,6 +10,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection, unix_connect
 
+from shore.coordination.found import database_of
 from shore.coordination.repository import Invitation, Repository
 from shore.wire import control, signing
 from shore.wire.token import secret_hash
@@ -37,6 +38,11 @@ class Node:
                 return message
             self.said.append(message)
 
+    async def meet(self, other: "Node") -> None:
+        """Hear of another: who comes and goes within a burst is never told of."""
+        while f"peer:{other.node_key.hex()}" not in (await self.hear(control.Delta)).changed:
+            pass
+
     async def say(self, message: control.FromNode) -> None:
         """Send it."""
         await self.link.send(control.encode(message))
@@ -57,10 +63,14 @@ class Node:
 
     async def enrol(self, secret: bytes, name: str) -> str:
         """Spend a token; our standing."""
+        await self.ask(secret, name)
+        return (await self.hear(control.StandingIs)).standing
+
+    async def ask(self, secret: bytes, name: str) -> None:
+        """Try to spend a token."""
         content = control.enrol_content(self.nonce, secret_hash(secret), self.node_key, name)
         signature = signing.sign(self.key, signing.ENROL, content)
         await self.say(control.Enrol(secret, self.node_key, name, signature))
-        return (await self.hear(control.StandingIs)).standing
 
     async def present(self, version: tuple[int, int] = (0, 0)) -> None:
         """Begin, or ask for what we lack."""
@@ -75,7 +85,7 @@ class Node:
 
 async def invited(state: Path) -> bytes:
     """The secret of a new token, from the database."""
-    repository = Repository(f"sqlite+aiosqlite:///{state}/server/server.db")
+    repository = Repository(database_of(state))
     made = await repository.invite(Invitation(lifetime_s=None), "root", 0.0)
     await repository.close()
     return made

@@ -27,7 +27,9 @@ async def test_a_network_is_backed_up_while_its_server_runs(server: Path, tmp_pa
         done = await asyncio.to_thread(subprocess.run, [*SHORE, "backup", str(file)], timeout=60, check=False)
     assert done.returncode == 0
     assert file.stat().st_mode & 0o777 == 0o600
+    elsewhere.mkdir(mode=0o700)
     assert restore(elsewhere, file) == 2
+    assert elsewhere.stat().st_mode & 0o777 == 0o711
     for there in ("server/netmap.key", "server/root.key", "relay/tls.key", "relay/machine.key"):
         assert (elsewhere / there).read_bytes() == (server / there).read_bytes()
         assert (elsewhere / there).stat().st_mode & 0o777 == 0o600

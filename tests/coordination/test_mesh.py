@@ -82,6 +82,7 @@ async def test_who_moved_is_told_of_within_the_time_that_is_promised(mesh: Mesh)
 
 async def test_who_is_out_is_removed_and_its_link_ends(mesh: Mesh) -> None:
     one, two = await join(mesh, 1), await join(mesh, 2)
+    await _until_known(one, 2)
     mesh.out(await mesh.repository.roll.revoke("n-2", "root", NOW), NOW)
     *_, last, end = [m async for m in _until_end(two)]
     assert isinstance(last, control.StandingIs)
@@ -143,6 +144,7 @@ async def test_a_node_that_came_back_in_time_is_not_forgotten(mesh: Mesh) -> Non
 
 async def test_a_key_that_ran_out_counts_no_more_and_its_node_hears_of_it(mesh: Mesh) -> None:
     one, two = await join(mesh, 1), await join(mesh, 2)
+    await _until_known(one, 2)
     mesh.changed(await mesh.repository.roll.expire("n-2", "root", NOW), NOW)
     removed = [m async for m in _until_removed(one)][-1]
     assert isinstance(removed, control.Delta)
@@ -176,6 +178,16 @@ async def test_a_relay_hears_whom_to_let_in_and_who_is_out(mesh: Mesh) -> None:
     second = await told(relay)
     assert isinstance(second, control.Admitting)
     assert second.revoked == (b"e" * 32,)
+
+
+async def test_nodes_hear_of_a_relay_that_comes_back_by_fresh_admissions(mesh: Mesh) -> None:
+    one = await join(mesh, 1)
+    while not one.waiting.empty():
+        one.waiting.get_nowait()
+    await mesh.admit(Outbox(b"relay"), 1, time.time())
+    fresh = await told(one)
+    assert isinstance(fresh, control.Admissions)
+    assert list(fresh.admissions) == ["relay-1"]
 
 
 async def test_where_a_relay_says_that_it_is_goes_to_all_and_is_kept(mesh: Mesh) -> None:
@@ -212,3 +224,11 @@ async def _until_removed(outbox: Outbox) -> AsyncIterator[control.FromServer | N
     while not (isinstance(message, control.Delta) and message.removed):
         message = await told(outbox)
         yield message
+
+
+async def _until_known(outbox: Outbox, number: int) -> None:
+    message = None
+    while not (
+        isinstance(message, control.Delta) and f"peer:{bytes([number + 100]).hex() * 32}" in message.changed
+    ):
+        message = await told(outbox)

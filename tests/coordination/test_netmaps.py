@@ -1,5 +1,6 @@
 """Netmaps: who is concerned by what, and that a delta makes of the old the new."""
 
+import time
 from collections.abc import Mapping
 
 import msgspec
@@ -27,9 +28,15 @@ def node(number: int, *tags: str) -> Node:
 def netmaps(*nodes: Node, policy: str = STARTER) -> Netmaps:
     made = Netmaps(compile(policy), (Names("shore.internal", "fd01::/48"), Server((), ())), 0)
     for each in nodes:
-        made.put(each)
+        put(made, each)
     made.settle(NOW)
     return made
+
+
+def put(made: Netmaps, *nodes: Node) -> None:
+    for each in nodes:
+        made.put(each)
+        made.watch(each.member.id)
 
 
 def peer_of(made: Netmaps, holder: int, held: int) -> Peer:
@@ -114,7 +121,7 @@ def test_deltas_lead_where_the_whole_is(steps: list[tuple[int, int]]) -> None:
             made.govern(compile(STARTER if number % 2 else APART))
         else:
             moved = (Candidate(f"192.0.2.{what}:1", "host"),)
-            made.put(msgspec.structs.replace(node(number), candidates=moved, online=bool(what % 2)))
+            put(made, msgspec.structs.replace(node(number), candidates=moved, online=bool(what % 2)))
         made.settle(NOW)
         change, latest = made.since(1, held.version), made.latest(1)
         assert change is not None
@@ -126,7 +133,7 @@ def test_deltas_lead_where_the_whole_is(steps: list[tuple[int, int]]) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 6), st.booleans()), max_size=30))
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 7), st.booleans()), max_size=30))
 def test_what_was_built_by_changes_is_what_is_built_at_once(steps: list[tuple[int, int, bool]]) -> None:
     made, policy, there = netmaps(), STARTER, dict[int, Node]()
     for number, what, settled in steps:
@@ -139,18 +146,22 @@ def test_what_was_built_by_changes_is_what_is_built_at_once(steps: list[tuple[in
         elif what == 2:
             relay = Relay(f"relay-{number}", bytes(32), (f"192.0.2.{number}:443",))
             made.offer([relay])
+        elif what == 7:
+            made.unwatch(number)
         else:
             there[number] = msgspec.structs.replace(
                 node(number, *["tag:hub"] * (what == 3)),
                 node_key=bytes([number + 10 * what] * 32),
                 online=bool(what % 2),
             )
-            made.put(there[number])
+            put(made, there[number])
         if settled:
             made.settle(NOW)
+    for number in there:
+        made.watch(number)
     made.settle(NOW)
     fresh = netmaps(*there.values(), policy=policy)
-    relays = {"relay:relay-1", "relay:relay-2", "relay:relay-3", "relay:relay-4", "relay:relay-5"}
+    relays = {f"relay:relay-{number}" for number in range(1, 6)}
     for number in there:
         built = made.latest(number)
         own = {key: value for key, value in built.records.items() if key not in relays}
@@ -158,3 +169,68 @@ def test_what_was_built_by_changes_is_what_is_built_at_once(steps: list[tuple[in
         assert len(built.records) - len(own) <= 1
         assert built.digest == digest(built.records)
         assert made.by_key(there[number].node_key) == number
+
+
+def test_who_nobody_waits_for_is_not_built_and_gets_all_that_changed_when_he_comes() -> None:
+    made = netmaps(node(1), node(2), node(3))
+    held = made.latest(1)
+    made.unwatch(1)
+    made.put(msgspec.structs.replace(node(2), online=True))
+    made.remove(3)
+    assert made.settle(NOW) == (2,)
+    assert made.latest(1) == held
+    made.watch(1)
+    assert made.settle(NOW) == (1,)
+    change = made.since(1, held.version)
+    assert change is not None
+    assert (list(change.changed), change.removed) == ([f"peer:{'66' * 32}"], (f"peer:{'67' * 32}",))
+    assert applied(held.records, change) == made.latest(1).records
+
+
+def test_who_comes_or_goes_concerns_those_that_may_see_it_and_nobody_else() -> None:
+    made = netmaps(node(1, "tag:hub"), node(2), node(3), policy=APART)
+    put(made, node(4))
+    assert set(made.concerned()) == {1, 4}
+    made.settle(NOW)
+    made.remove(4)
+    assert made.concerned() == (1,)
+
+
+def test_who_came_and_went_within_a_burst_was_never_there() -> None:
+    made = netmaps(node(1))
+    put(made, node(2))
+    made.remove(2)
+    assert made.settle(NOW) == ()
+
+
+def test_rules_follow_the_members_that_they_name() -> None:
+    policy = '{"grants": [{"src": ["autogroup:member"], "dst": ["*"], "ip": ["*"]}]}'
+    made = netmaps(node(1), node(2), policy=policy)
+    for step in (lambda: put(made, node(3)), lambda: made.remove(2), lambda: put(made, node(3, "tag:hub"))):
+        step()
+        made.settle(NOW)
+        there = [member.id for member in made.members]
+        fresh = netmaps(*(made.node(number) for number in there), policy=policy)
+        assert made.latest(1).records == fresh.latest(1).records
+
+
+def test_a_thousand_that_reach_each_other_are_no_work() -> None:
+    made = netmaps()
+    made.put_all(wide(number) for number in range(1000))
+    for number in range(1000):
+        made.watch(number)
+    made.settle(NOW)
+    began = time.process_time()
+    for port in range(5):
+        moved = (Candidate(f"192.0.2.1:{port + 1}", "host"),)
+        made.put(msgspec.structs.replace(wide(port), candidates=moved))
+        assert len(made.settle(NOW)) == 999
+    made.put(wide(1000))
+    assert len(made.settle(NOW)) == 1000
+    assert time.process_time() - began < 3
+
+
+def wide(number: int) -> Node:
+    addresses = (f"100.64.{number >> 8}.{number & 255}", f"fd01::{number:x}")
+    key = number.to_bytes(32, "big")
+    return Node(Member(number, f"node-{number}", "owner", (), addresses), key, key)

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from shore.coordination.found import found
+from shore.coordination.found import found, own_database
+from shore.coordination.moving import copy
 from shore.coordination.repository import Invitation, NotEnrolled, Repository
 
 NOW = 1_000_000.0
 
 
 @pytest.fixture
-async def repository(tmp_path: Path) -> AsyncIterator[Repository]:
+async def repository(tmp_path: Path, empty: str) -> AsyncIterator[Repository]:
     found(tmp_path, "home", ("192.0.2.1",), 443, 3478)
-    opened = Repository(f"sqlite+aiosqlite:///{tmp_path}/server/server.db")
+    await copy(own_database(tmp_path), empty, lambda *_: None)
+    opened = Repository(empty)
     yield opened
     await opened.close()
 
@@ -84,8 +86,20 @@ async def test_a_token_can_take_its_nodes_with_it(repository: Repository) -> Non
         await repository.enrol(key(9), key(1000), fresh, "n", NOW)
 
 
-async def test_the_secret_is_not_kept(repository: Repository, tmp_path: Path) -> None:
+async def test_many_that_come_at_once_get_names_and_addresses_of_their_own(repository: Repository) -> None:
+    secrets = [await repository.invite(Invitation(), "root", NOW) for _ in range(10)]
+    coming = (
+        repository.enrol(key(i), key(1000 + i), secret, "kitchen", NOW) for i, secret in enumerate(secrets)
+    )
+    rows = await asyncio.gather(*coming)
+    assert len({row.name for row in rows}) == len({row.v4 for row in rows}) == 10
+
+
+async def test_the_secret_is_not_kept(tmp_path: Path) -> None:
+    found(tmp_path, "home", ("192.0.2.1",), 443, 3478)
+    repository = Repository(own_database(tmp_path))
     secret = await repository.invite(Invitation(), "root", NOW)
     kept = b"".join(file.read_bytes() for file in (tmp_path / "server").glob("server.db*"))
     assert secret not in kept
     assert (await repository.tokens())[0].prefix.encode() in kept
+    await repository.close()

@@ -19,7 +19,7 @@ from shore.io.programs import NAMES, Founded, NotRun
 )
 def start(one: str | None) -> None:
     """Start server and relay, if they do not run."""
-    ports = _founded()
+    ports = need_founded()
     if one is not None:
         if programs.is_kept(one):
             fail(f"the {one} runs already: `shore server stop`", FAILED)
@@ -34,7 +34,7 @@ def start(one: str | None) -> None:
 @click.command()
 def stop() -> None:
     """Stop server and relay; nodes that know each other go on."""
-    _founded()
+    need_founded()
     stopped = stop_programs()
     if not stopped:
         fail("neither server nor relay runs", NOT_RUNNING)
@@ -49,6 +49,14 @@ def known() -> Founded | None:
         fail(str(error), FAILED)
     except PermissionError:
         return None
+
+
+def is_further_relay() -> bool:
+    """Whether this machine joined a network as a relay, as far as we may see."""
+    try:
+        return programs.further_relay() is not None
+    except (NotRun, PermissionError):
+        return False
 
 
 def need_root() -> None:
@@ -86,7 +94,8 @@ def running_programs() -> list[str]:
     return [name for name in NAMES if programs.is_kept(name)]
 
 
-def _founded() -> Founded:
+def need_founded() -> Founded:
+    """What root founded here, or the end with one sentence."""
     need_root()
     ports = known()
     if ports is None:

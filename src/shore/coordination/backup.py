@@ -1,10 +1,12 @@
 """Backups: one file with all that a network's server and first relay are, keys included (0600: guard it).
 
-The database is copied as of one instant while the server runs (SQLite's backup). A restore makes STATE/server
-and STATE/relay where neither is, and raises the epoch: netmaps that went out after the backup was made have
-higher versions than the database knows of, and nodes take none that is lower within an epoch.
+The database is copied as of one instant while the server runs, and is SQLite in the file, whatever it is. A
+restore makes STATE/server and STATE/relay where neither is, and raises the epoch: netmaps that went out after
+the backup was made have higher versions than the database knows of, and nodes take none that is lower within
+an epoch.
 """
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -14,10 +16,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from shore.coordination.found import NotFounded, give_away, read_founded
+from shore.coordination import moving
+from shore.coordination.found import NotFounded, database_of, give_away, own_database, read_founded
 
 PARTS = ("server", "relay")
 DATABASE = "server.db"
+NOT_KEPT = (DATABASE, "database")
 
 
 def backup(state: Path, to: Path) -> None:
@@ -53,6 +57,7 @@ def restore(state: Path, file: Path) -> int:
         read_founded(making)
         epoch = _raise_epoch(making / "server" / DATABASE)
         give_away(making)
+        state.chmod(0o711)
         for part in PARTS:
             (making / part).chmod(0o700)
             (making / part).rename(state / part)
@@ -66,12 +71,15 @@ def restore(state: Path, file: Path) -> int:
 def _files(state: Path) -> Iterator[Path]:
     for part in PARTS:
         for path in sorted((state / part).iterdir()):
-            if path.is_file() and not path.name.startswith(DATABASE):
+            if path.is_file() and not path.name.startswith(NOT_KEPT):
                 yield path
 
 
 def _snapshot(state: Path, aside: Path) -> Path:
     copy = aside / DATABASE
+    if database_of(state) != own_database(state):
+        asyncio.run(moving.copy(database_of(state), f"sqlite:///{copy}", lambda *_: None, alone=False))
+        return copy
     there = (state / "server" / DATABASE).resolve().as_uri()
     with (
         closing(sqlite3.connect(f"{there}?mode=ro", uri=True)) as live,

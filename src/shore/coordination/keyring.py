@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Row, select, update
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shore.coordination.database import Database
 from shore.coordination.roll import note
 from shore.coordination.schema import api_keys
 
@@ -26,26 +26,26 @@ Right = Literal["read", "write"]
 class Keyring:
     """All keys that were ever made."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def make(self, right: Right, words: str, who: str, now: float) -> str:
         """A key, which is kept nowhere; `words` say what it is for."""
         key = PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         row = {"hash": _hash(key), "prefix": prefix_of(key), "scope": right, "note": words, "created_at": now}
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             await connection.execute(api_keys.insert().values(row))
             await note(connection, now, who, f"made a key to {right}", prefix_of(key))
         return key
 
     async def keys(self) -> Sequence[Row[Any]]:
         """All of them, newest first."""
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             return (await connection.execute(select(api_keys).order_by(api_keys.c.id.desc()))).all()
 
     async def revoke(self, prefix: str, who: str, now: float) -> None:
         """Nobody comes in with it any more. Raises KeyError."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             ended = update(api_keys).where(api_keys.c.prefix == prefix).values(revoked_at=now)
             if not (await connection.scalars(ended.returning(api_keys.c.id))).all():
                 raise KeyError(prefix)
@@ -56,7 +56,7 @@ class Keyring:
         if len(key) > LONGEST or not key.startswith(PREFIX):
             return None
         this = select(api_keys).where(api_keys.c.hash == _hash(key), api_keys.c.revoked_at.is_(None))
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(this)).one_or_none()
         return None if row is None else (row.prefix, row.scope)
 

@@ -13,6 +13,8 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from shore.coordination.database import NoDatabase
+from shore.coordination.limits import TooOften
 from shore.coordination.mesh import Mesh, node_of
 from shore.coordination.outbox import Outbox
 from shore.coordination.proofs import NotProven, Proofs
@@ -77,8 +79,12 @@ class Link:
                 await self._refuse("token", str(error))
             except NotChanged as error:
                 await self._refuse("key", str(error))
+            except TooOften as error:
+                await self._refuse("rate", str(error))
             except NotProven as error:
                 await self._refuse(error.code, str(error))
+            except NoDatabase:
+                await self._refuse("closing", "the server cannot reach its database: try again later")
 
     async def _next(self) -> bytes:
         try:
@@ -124,7 +130,7 @@ class Link:
             case control.Whereabouts() if outbox.said is not None:
                 self._mesh.moved(outbox, message)
             case control.Signal() if outbox.said is not None:
-                self._mesh.pass_on(outbox.number, message)
+                await self._signal(message, outbox)
             case control.Offering() if self._proofs.role == "relay":
                 await self._mesh.offered(outbox, message)
             case control.Leave():
@@ -137,15 +143,24 @@ class Link:
 
     async def _enrol(self, said: control.Enrol, outbox: Outbox) -> None:
         now, repository = time.time(), self._mesh.repository
-        row = await repository.enrol(outbox.machine_key, said.node_key, said.secret, said.name, now)
-        await self._say(self._mesh.stands(standing(row, now), now))
+        self._mesh.limits.enrolment(await repository.prefix_of(said.secret), now)
+        if self._proofs.role == "relay":
+            row = await repository.enrol_relay(outbox.machine_key, said.secret, said.name, now)
+        else:
+            row = await repository.enrol(outbox.machine_key, said.node_key, said.secret, said.name, now)
+        how = standing(row, now)
+        await self._say(self._mesh.stands(how, now))
+        if row.role == "relay" and how == "member":
+            await self._mesh.admit(outbox, row.id, now)
 
     async def _present(self, said: control.Present, outbox: Outbox) -> None:
         row, now = await self._roll.of_machine(outbox.machine_key), time.time()
         how = standing(row, now)
         if row is None or how not in ("member", "expired"):
             raise NotProven("role", f"this machine is {how} here")
-        if self._proofs.role == "relay":
+        if self._proofs.role != row.role:
+            raise NotProven("role", f"this machine is a {row.role} here")
+        if row.role == "relay":
             await self._mesh.admit(outbox, row.id, now)
             return
         if row.node_key != said.node_key:
@@ -154,6 +169,13 @@ class Link:
         elif how == "expired":
             raise NotProven("key", "this node key has expired: draw another")
         self._mesh.came(outbox, node_of(row), said)
+
+    async def _signal(self, said: control.Signal, outbox: Outbox) -> None:
+        try:
+            if self._mesh.limits.signal(outbox.number, time.time()):
+                self._mesh.pass_on(outbox.number, said)
+        except TooOften as error:
+            await self._say(control.Refused("rate", str(error)))
 
     async def _leave(self, outbox: Outbox) -> None:
         row = await self._roll.of_machine(outbox.machine_key)

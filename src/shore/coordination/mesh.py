@@ -1,8 +1,11 @@
 """The network as it lives: who has a link, and what each is to be told.
 
 Links say what happened (`greeted`, `came`, `moved`, `gone`), and so do people (`changed`, `out`, `govern`);
-netmaps mark who is concerned; one loop (`run`) settles them 100 ms after the first of a burst and puts deltas
-on the links. A link that does not take what it is sent is ended: its node dials again and gets the whole.
+netmaps mark who is concerned; one loop (`run`) settles them 50 ms after the first of a burst, or up to 200
+ms in a storm, so that half of the time is left for who comes. Deltas are put on the links a few at a time:
+the first are on their way while the last are built, and all links are heard meanwhile. A link that does not
+take what it is sent is ended: its node dials again and gets the whole.
+
 Version numbers are reserved in the database by blocks, ahead of their use, so that none goes out twice,
 however this process ends.
 
@@ -19,7 +22,9 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Row, select, update
 
+from shore.coordination.database import NoDatabase
 from shore.coordination.found import Founded
+from shore.coordination.limits import Limits
 from shore.coordination.members import Member
 from shore.coordination.netmaps import DAY_S, Netmaps, Node
 from shore.coordination.outbox import Outbox
@@ -32,10 +37,13 @@ from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, S
 from shore.wire import control, signing
 from shore.wire.server import RelayShown, ServerStatus
 
-COALESCE_S = 0.1
+COALESCE_S = 0.05
+COALESCE_MOST_S = 0.2
+AT_ONCE = 32
 BLOCK = 1 << 20
 SWEEP_S = 30.0
 EPHEMERAL_S = 300.0
+PIN_LENGTH = 32
 
 
 class Mesh:
@@ -46,6 +54,7 @@ class Mesh:
     def __init__(self, founded: Founded, key: Ed25519PrivateKey, repository: Repository) -> None:
         self.founded = founded
         self.repository = repository
+        self.limits = Limits()
         self._key = key
         self._machines: dict[bytes, Outbox] = {}
         self._links: dict[int, Outbox] = {}
@@ -56,11 +65,12 @@ class Mesh:
         self._started_at = 0.0
         self._swept_at = 0.0
         self._keys_moved = False
+        self._rests_until = 0.0
         self._stirred = asyncio.Event()
 
     async def load(self, now: float) -> None:
         """Read what is written down."""
-        async with self.repository.engine.connect() as connection:
+        async with self.repository.database.reading() as connection:
             network = (await connection.execute(select(networks))).one()
             offered = (await connection.execute(select(relays))).all()
         self._epoch, self._reserved, self._started_at = network.epoch, network.version, now
@@ -76,7 +86,6 @@ class Mesh:
         numbers = {row.id for row in members if row.role == "relay"}
         self._relays = {row.node: relay_of(row) for row in offered if row.node in numbers}
         self.netmaps.offer(self._relays.values())
-        self.netmaps.settle(now)
         self._swept_at = now
 
     async def run(self) -> None:
@@ -85,31 +94,31 @@ class Mesh:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_S):
                     await self._stirred.wait()
-            await asyncio.sleep(COALESCE_S)
+            await asyncio.sleep(max(COALESCE_S, self._rests_until - time.monotonic()))
             self._stirred.clear()
-            now = time.time()
-            if now >= self._swept_at + SWEEP_S or now < self._swept_at:
-                await self.sweep(now)
-            self._settle()
-            if self._keys_moved:
-                self._keys_moved = False
-                await self._tell_relays(now)
-            if self.netmaps.version + BLOCK // 2 > self._reserved:
-                await self._reserve()
+            # What the database did not take is tried again with the next that happens.
+            with contextlib.suppress(NoDatabase):
+                await self._settle()
+                await self._keep(time.time())
+
+    async def _keep(self, now: float) -> None:
+        if self._keys_moved:
+            await self._tell_relays(now)
+        if self.netmaps.version + BLOCK // 2 > self._reserved:
+            await self._reserve()
+        if now >= self._swept_at + SWEEP_S or now < self._swept_at:
+            await self.sweep(now)
 
     async def sweep(self, now: float) -> None:
         """Leases and admissions are renewed daily, keys expire, ephemeral nodes that went are forgotten."""
         day, self._swept_at = self._swept_at // DAY_S, now
         if now // DAY_S != day:
             self.netmaps.renew()
-            for outbox in self._links.values():
-                if outbox.said is not None:
-                    outbox.put(control.Admissions(self._admissions(outbox.said)))
+            self._let_in()
         for node in self.netmaps.expired(now):
             self._lapse(node.member.id, node.machine_key, now)
         late = [n for n, since in self._away_since.items() if now >= since + EPHEMERAL_S]
         for number in late:
-            del self._away_since[number]
             await self.repository.roll.leave(number, now)
             self._drop(number)
 
@@ -129,8 +138,9 @@ class Mesh:
         self._links[number] = outbox
         self._away_since.pop(number, None)
         self.netmaps.put(self._as_said(node, online=True))
-        if not self.netmaps.is_built(number):
-            self._settle()
+        self.netmaps.watch(number)
+        if not self.netmaps.is_settled(number):
+            self.netmaps.settle(time.time(), (number,))
         self._tell(outbox)
         outbox.put(control.Admissions(self._admissions(said)))
         self._stirred.set()
@@ -154,6 +164,8 @@ class Mesh:
             del self._machines[outbox.machine_key]
         if self._links.get(outbox.number) is outbox:
             del self._links[outbox.number]
+            self.netmaps.unwatch(outbox.number)
+            self.limits.forget(outbox.number)
             node = self.netmaps.node(outbox.number)
             if node is not None:
                 self.netmaps.put(msgspec.structs.replace(node, online=False))
@@ -177,7 +189,12 @@ class Mesh:
             self._lapse(row.id, row.machine_key, now)
         elif stands == "member" and known is not None:
             self.netmaps.put(self._as_said(node_of(row), known.online))
-        elif stands == "member" and row.role == "node":
+        elif stands == "member" and row.role == "relay":
+            if outbox is not None and row.id not in self._links:
+                outbox.number, self._links[row.id] = row.id, outbox
+                outbox.put(self.stands(stands, now))
+                self._keys_moved = True
+        elif stands == "member":
             self.netmaps.put(node_of(row))
             if outbox is not None:
                 outbox.put(self.stands(stands, now))
@@ -197,27 +214,36 @@ class Mesh:
         return control.StandingIs(self.founded.network, how, now)
 
     async def admit(self, outbox: Outbox, number: int, now: float) -> None:
-        """A relay has a link: it is told whom to let in."""
+        """A relay has a link: it is told whom to let in, and nodes that it is there, by fresh admissions."""
+        if outbox.ended:
+            return
         outbox.number = number
         self._links[number] = outbox
         outbox.put(await self._admitting(now))
+        if number in self._relays:
+            self._let_in()
 
     async def offered(self, outbox: Outbox, said: control.Offering) -> None:
-        """A relay told where it is; it is where it was if that is nowhere."""
+        """A relay told where it is; it is where it was if that is nowhere. The first time makes it one."""
         addresses = tuple(filter(is_address, said.addresses))[:MOST_ADDRESSES]
         udp_addresses = tuple(filter(is_address, said.udp_addresses))[:MOST_ADDRESSES]
-        known = self._relays.get(outbox.number)
-        if (
-            not addresses
-            or known is None
-            or (known.addresses, known.udp_addresses) == (addresses, udp_addresses)
-        ):
+        known, number = self._relays.get(outbox.number), outbox.number
+        pin = said.pin if known is None and len(said.pin) == PIN_LENGTH else None
+        unknown = known is None and pin is None
+        if not addresses or unknown or self._links.get(number) is not outbox:
             return
-        row = await self.repository.roll.offer(outbox.number, addresses, udp_addresses)
-        if row is not None and outbox.number in self._relays:
-            self._relays[outbox.number] = relay_of(row)
-            self.netmaps.offer(self._relays.values())
-            self._stirred.set()
+        if known is not None and (known.addresses, known.udp_addresses) == (addresses, udp_addresses):
+            return
+        row = await self.repository.roll.offer(number, (addresses, udp_addresses), pin, time.time())
+        # It may have been put out meanwhile.
+        if row is None or self._links.get(number) is not outbox:
+            return
+        self._relays[number] = relay_of(row)
+        self.netmaps.offer(self._relays.values())
+        if known is None:
+            await self._settle()
+            self._let_in()
+        self._stirred.set()
 
     def status(self) -> ServerStatus:
         """How the network is, for people."""
@@ -227,7 +253,7 @@ class Mesh:
             epoch=self._epoch,
             version=self.netmaps.version,
             nodes=len(self.netmaps.members),
-            online=sum(1 for number in self._links if number not in self._relays),
+            online=sum(1 for outbox in self._links.values() if outbox.said is not None),
             relays=tuple(
                 RelayShown(relay.id, relay.addresses, relay.udp_addresses, number in self._links)
                 for number, relay in self._relays.items()
@@ -244,7 +270,7 @@ class Mesh:
         sender, receiver = self.netmaps.node(number), self.netmaps.by_key(signal.peer)
         if sender is None or receiver is None or not self.netmaps.hold_each_other(number, receiver):
             return
-        if receiver in self._links:
+        if receiver in self._links and self._links[receiver].has_room:
             self._links[receiver].put(control.Signal(sender.node_key, signal.kind, signal.candidates))
 
     def _as_said(self, node: Node, online: bool) -> Node:
@@ -275,34 +301,49 @@ class Mesh:
             outbox.put(self.stands("expired", now))
 
     async def _tell_relays(self, now: float) -> None:
-        admitting = await self._admitting(now)
-        for number in self._relays.keys() & self._links.keys():
-            self._links[number].put(admitting)
+        self._keys_moved = False
+        try:
+            admitting = await self._admitting(now)
+        except NoDatabase:
+            self._keys_moved = True
+            raise
+        for outbox in self._links.values():
+            if outbox.said is None:
+                outbox.put(admitting)
+
+    def _let_in(self) -> None:
+        """Give every node what admits it to each relay that there is."""
+        for outbox in self._links.values():
+            if outbox.said is not None:
+                outbox.put(control.Admissions(self._admissions(outbox.said)))
 
     async def _admitting(self, now: float) -> control.Admitting:
         founded, out = self.founded, await self.repository.roll.keys_out(now)
         return control.Admitting(founded.root, founded.network, founded.statements, out)
 
-    def _settle(self) -> None:
-        for number in self.netmaps.settle(time.time()):
-            if number in self._links:
-                self._tell(self._links[number])
+    async def _settle(self) -> None:
+        began, concerned = time.process_time(), self.netmaps.concerned()
+        for begin in range(0, len(concerned), AT_ONCE):
+            for number in self.netmaps.settle(time.time(), concerned[begin : begin + AT_ONCE]):
+                if number in self._links:
+                    self._tell(self._links[number])
+            await asyncio.sleep(0)
+        spent = min(time.process_time() - began, COALESCE_MOST_S)
+        self._rests_until = time.monotonic() + spent
 
     def _tell(self, outbox: Outbox) -> None:
         node = self.netmaps.node(outbox.number)
         assert node is not None
-        latest = self.netmaps.latest(outbox.number)
+        latest, digest = self.netmaps.head(outbox.number)
         epoch, version = outbox.held
-        if (epoch, version) == (self._epoch, latest.version):
+        if (epoch, version) == (self._epoch, latest):
             return
-        head = Head(
-            self.founded.network, node.machine_key, self._epoch, latest.version, time.time(), latest.digest
-        )
+        head = Head(self.founded.network, node.machine_key, self._epoch, latest, time.time(), digest)
         signed = signing.seal(self._key, signing.NETMAP, head)
         change = self.netmaps.since(outbox.number, version) if epoch == self._epoch else None
-        outbox.held = (self._epoch, latest.version)
+        outbox.held = (self._epoch, latest)
         if change is None:
-            outbox.put(control.NetmapIs(signed, latest.records))
+            outbox.put(control.NetmapIs(signed, self.netmaps.latest(outbox.number).records))
         else:
             outbox.put(control.Delta(change.from_digest, signed, change.changed, change.removed))
 
@@ -319,7 +360,7 @@ class Mesh:
 
     async def _reserve(self) -> None:
         self._reserved = max(self._reserved, self.netmaps.version) + BLOCK
-        async with self.repository.engine.begin() as connection:
+        async with self.repository.database.writing() as connection:
             await connection.execute(update(networks).values(version=self._reserved))
 
 

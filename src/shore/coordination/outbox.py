@@ -20,6 +20,11 @@ class Outbox:
         self.waiting: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_WAITING)
         self.ended = False
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for what may as well be dropped."""
+        return self.waiting.qsize() < MOST_WAITING // 2
+
     def put(self, message: control.FromServer) -> None:
         """Have it sent; a link that is full ends."""
         if self.ended:

@@ -2,27 +2,23 @@
 
 A token is spent by an UPDATE that finds it unspent, in the transaction that makes the node, so of many that
 come at once one wins on any database, and where the rest of the enrolment fails the token is whole again.
-SQLite has one writer: a transaction begins IMMEDIATE and waits for its turn.
 """
 
 import secrets
 from collections.abc import Sequence
 from ipaddress import IPv6Network
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Row, event, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shore.coordination import names
+from shore.coordination.database import Database
 from shore.coordination.keyring import Keyring
 from shore.coordination.roll import Roll, is_key_known, note, put_out
-from shore.coordination.schema import networks, nodes, policies, tokens
+from shore.coordination.schema import networks, nodes, policies, relays, tokens
 from shore.wire.token import secret_hash, secret_prefix
-
-WAIT_S = 30
-_OPEN = (tokens.c.revoked_at.is_(None), tokens.c.role == "node")
 
 
 class NotEnrolled(Exception):
@@ -37,22 +33,20 @@ class Invitation(msgspec.Struct, frozen=True):
     reusable: bool = False
     ephemeral: bool = False
     lifetime_s: float | None = 3600.0
+    role: Literal["node", "relay"] = "node"
 
 
 class Repository:
-    """The database, whichever it is; `roll` has the members, `keyring` the keys to the REST API."""
+    """What a database holds; `roll` has the members, `keyring` the keys to the REST API."""
 
     def __init__(self, url: str) -> None:
-        self.engine: AsyncEngine = create_async_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_immediate)
-        self.roll = Roll(self.engine)
-        self.keyring = Keyring(self.engine)
+        self.database = Database(url)
+        self.roll = Roll(self.database)
+        self.keyring = Keyring(self.database)
 
     async def close(self) -> None:
         """Let go of the database."""
-        await self.engine.dispose()
+        await self.database.close()
 
     async def invite(self, invitation: Invitation, who: str, now: float) -> bytes:
         """Make a token; its secret, which is nowhere kept."""
@@ -65,23 +59,31 @@ class Repository:
             "tags": list(invitation.tags),
             "reusable": invitation.reusable,
             "ephemeral": invitation.ephemeral,
-            "role": "node",
+            "role": invitation.role,
             "created_at": now,
             "expires_at": None if lifetime is None else now + lifetime,
         }
-        async with self.engine.begin() as connection:
+        async with self.database.writing() as connection:
             await connection.execute(tokens.insert().values(row))
             await note(connection, now, who, "invited", str(row["prefix"]))
         return secret
 
     async def tokens(self) -> Sequence[Row[Any]]:
         """All of them, newest first."""
-        async with self.engine.connect() as connection:
+        async with self.database.reading() as connection:
             return (await connection.execute(select(tokens).order_by(tokens.c.id.desc()))).all()
+
+    async def prefix_of(self, secret: bytes) -> str | None:
+        """The prefix of the token that has this secret, whatever became of it."""
+        async with self.database.reading() as connection:
+            found = await connection.scalar(
+                select(tokens.c.prefix).where(tokens.c.hash == secret_hash(secret))
+            )
+            return None if found is None else str(found)
 
     async def revoke_token(self, prefix: str, with_nodes: bool, who: str, now: float) -> tuple[Row[Any], ...]:
         """Nobody comes in with it any more; the nodes that are out with it."""
-        async with self.engine.begin() as connection:
+        async with self.database.writing() as connection:
             found = (await connection.scalars(select(tokens.c.id).where(tokens.c.prefix == prefix))).all()
             if not found:
                 raise KeyError(prefix)
@@ -96,13 +98,13 @@ class Repository:
 
     async def policy(self) -> str:
         """The file in force."""
-        async with self.engine.connect() as connection:
+        async with self.database.reading() as connection:
             last = select(policies.c.text).order_by(policies.c.id.desc()).limit(1)
             return (await connection.scalar(last)) or "{}"
 
     async def save_policy(self, text: str, who: str, now: float) -> None:
         """Keep what is in force from now, beside what was."""
-        async with self.engine.begin() as connection:
+        async with self.database.writing() as connection:
             row = {"text": text, "saved_at": now, "saved_by": who[:63]}
             await connection.execute(policies.insert().values(row))
             await note(connection, now, who, "set the policy", "")
@@ -111,8 +113,8 @@ class Repository:
         self, machine_key: bytes, node_key: bytes, secret: bytes, name: str, now: float
     ) -> Row[Any]:
         """Spend the token and make the node, or neither; nothing is verified here. Raises NotEnrolled."""
-        async with self.engine.begin() as connection:
-            token = await _spend(connection, secret, now)
+        async with self.database.writing() as connection:
+            token = await _spend(connection, secret, "node", now)
             await _refuse_known(connection, machine_key, node_key)
             network = (await connection.execute(select(networks))).one()
             taken = (await connection.execute(select(nodes.c.name, nodes.c.v4))).all()
@@ -142,21 +144,51 @@ class Repository:
             await note(connection, now, given, "enrolled", token.prefix)
             return made
 
+    async def enrol_relay(self, machine_key: bytes, secret: bytes, name: str, now: float) -> Row[Any]:
+        """The same for a relay, which has neither node key nor addresses here. Raises NotEnrolled."""
+        async with self.database.writing() as connection:
+            token = await _spend(connection, secret, "relay", now)
+            await _refuse_known(connection, machine_key, None)
+            network = (await connection.execute(select(networks))).one()
+            taken = set((await connection.scalars(select(nodes.c.name))).all())
+            taken |= set((await connection.scalars(select(relays.c.id))).all())
+            given = names.unique(names.label(name), taken)
+            row = {
+                "machine_key": machine_key,
+                "role": "relay",
+                "name": given,
+                "user": token.user,
+                "tags": token.tags,
+                "prefixes": [],
+                "token": token.id,
+                "ephemeral": False,
+                "enrolled_at": now,
+                "approved_at": None if network.approval else now,
+            }
+            made: Row[Any] = (await connection.execute(nodes.insert().values(row).returning(nodes))).one()
+            await note(connection, now, given, "enrolled as a relay", token.prefix)
+            return made
 
-async def _spend(connection: AsyncConnection, secret: bytes, now: float) -> Row[Any]:
+
+async def _spend(connection: AsyncConnection, secret: bytes, role: str, now: float) -> Row[Any]:
     this = tokens.c.hash == secret_hash(secret)
     fresh = tokens.c.reusable | tokens.c.spent_at.is_(None)
     alive = tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)
-    spending = update(tokens).where(this, fresh, alive, *_OPEN).values(spent_at=now).returning(tokens)
+    whole = (fresh, alive, tokens.c.revoked_at.is_(None), tokens.c.role == role)
+    spending = update(tokens).where(this, *whole).values(spent_at=now).returning(tokens)
     token: Row[Any] | None = (await connection.execute(spending)).one_or_none()
     if token is None:
-        raise NotEnrolled(_why_not((await connection.execute(select(tokens).where(this))).one_or_none(), now))
+        found = (await connection.execute(select(tokens).where(this))).one_or_none()
+        raise NotEnrolled(_why_not(found, role, now))
     return token
 
 
-def _why_not(token: Row[Any] | None, now: float) -> str:
-    if token is None or token.role != "node":
+def _why_not(token: Row[Any] | None, role: str, now: float) -> str:
+    if token is None:
         return "this network does not know that token"
+    if token.role != role:
+        command = "shore up --join" if token.role == "node" else "shore relay --join"
+        return f"this token lets in a {token.role}, not a {role}: `{command}`"
     if token.revoked_at is not None:
         return "this token was revoked"
     if token.expires_at is not None and token.expires_at <= now:
@@ -164,21 +196,8 @@ def _why_not(token: Row[Any] | None, now: float) -> str:
     return "this token was used before: ask for a new one (`shore invite`)"
 
 
-async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_key: bytes) -> None:
+async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_key: bytes | None) -> None:
     if (await connection.scalars(select(nodes.c.id).where(nodes.c.machine_key == machine_key))).first():
         raise NotEnrolled("this machine is enrolled already")
-    if await is_key_known(connection, node_key):
+    if node_key is not None and await is_key_known(connection, node_key):
         raise NotEnrolled("this node key belongs to another, or was revoked")
-
-
-def _prepare_sqlite(connection: object, _entry: ConnectionPoolEntry) -> None:
-    """The driver begins no transactions by itself; see `_begin_immediate`."""
-    connection.isolation_level = None  # type: ignore[attr-defined]
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", f"busy_timeout={WAIT_S * 1000}", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_immediate(connection: object) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shore.coordination.database import Database
 from shore.coordination.schema import audit, networks, nodes, relays, revoked_keys
 from shore.model.netmap import LEASE_S, Standing
 
@@ -22,43 +23,43 @@ class NotChanged(Exception):
 class Roll:
     """All nodes of the network, by what people call them or by their machine keys."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def nodes(self) -> Sequence[Row[Any]]:
         """All of them, those that are out included."""
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             return (await connection.execute(select(nodes).order_by(nodes.c.id))).all()
 
     async def of_machine(self, machine_key: bytes) -> Row[Any] | None:
         """The node of this machine, if it was enrolled."""
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             this = select(nodes).where(nodes.c.machine_key == machine_key)
             return (await connection.execute(this)).one_or_none()
 
     async def keys_out(self, now: float) -> tuple[bytes, ...]:
         """Node keys whose admissions may still be good, and shall not be."""
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             late = select(revoked_keys.c.node_key).where(revoked_keys.c.at > now - LEASE_S)
             return tuple((await connection.scalars(late)).all())
 
     async def approve(self, name: str, who: str, now: float) -> Row[Any]:
         """A node that waits is let in. Raises KeyError."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             row = await _named(connection, name)
             await note(connection, now, who, "approved", name)
             return await _set(connection, row.id, approved_at=row.approved_at or now)
 
     async def revoke(self, name: str, who: str, now: float) -> Row[Any]:
         """A node is out, for good. Raises KeyError."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             row = await _named(connection, name)
             await note(connection, now, who, "revoked", name)
             return await put_out(connection, row.id, now)
 
     async def rename(self, name: str, new: str, who: str, now: float) -> Row[Any]:
         """A node is called otherwise. Raises KeyError, NotChanged."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             row = await _named(connection, name)
             held = await connection.scalar(select(nodes.c.id).where(nodes.c.name == new))
             if held not in (None, row.id):
@@ -68,7 +69,7 @@ class Roll:
 
     async def expire(self, name: str, who: str, now: float) -> Row[Any]:
         """A node's key counts no more; the node has to draw another. Raises KeyError, NotChanged."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             row = await _named(connection, name)
             if row.node_key is None:
                 raise NotChanged(f"{name} is a relay, which has no node key")
@@ -78,7 +79,7 @@ class Roll:
 
     async def rekey(self, number: int, node_key: bytes, now: float) -> Row[Any]:
         """A node has drawn another key, which lives from now. Raises NotChanged."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             row = (await connection.execute(select(nodes).where(nodes.c.id == number))).one()
             if await is_key_known(connection, node_key):
                 raise NotChanged("that node key belongs to another, or is out")
@@ -90,7 +91,7 @@ class Roll:
 
     async def leave(self, number: int, now: float) -> None:
         """A node is no member any more, and may be one again."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             row = (await connection.execute(select(nodes).where(nodes.c.id == number))).one_or_none()
             if row is None:
                 return
@@ -101,14 +102,26 @@ class Roll:
             await note(connection, now, row.name, "left", row.name)
 
     async def offer(
-        self, number: int, addresses: tuple[str, ...], udp_addresses: tuple[str, ...]
+        self,
+        number: int,
+        places: tuple[tuple[str, ...], tuple[str, ...]],
+        pin: bytes | None,
+        now: float,
     ) -> Row[Any] | None:
-        """A relay tells where it is; its record, if it has one."""
-        async with self._engine.begin() as connection:
-            there = update(relays).where(relays.c.node == number)
-            told = there.values(addresses=list(addresses), udp_addresses=list(udp_addresses))
-            row: Row[Any] | None = (await connection.execute(told.returning(relays))).one_or_none()
-            return row
+        """A relay tells where it is, by TLS and by UDP; its record, which a pin begins and none changes."""
+        async with self._database.writing() as connection:
+            told = {"addresses": list(places[0]), "udp_addresses": list(places[1])}
+            there = update(relays).where(relays.c.node == number).values(told).returning(relays)
+            row: Row[Any] | None = (await connection.execute(there)).one_or_none()
+            if row is not None or pin is None:
+                return row
+            node = (await connection.execute(select(nodes).where(nodes.c.id == number))).one_or_none()
+            if node is None or standing(node, now) != "member":
+                return None
+            first = {"id": node.name, "node": number, "pin": pin, **told}
+            await note(connection, now, node.name, "offered a relay", node.name)
+            made: Row[Any] = (await connection.execute(insert(relays).values(first).returning(relays))).one()
+            return made
 
 
 def standing(row: Row[Any] | None, now: float) -> Standing:

@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from shore.coordination.found import read_founded, read_key
+from shore.coordination.found import database_of, read_founded, read_key
 from shore.coordination.link import app
 from shore.coordination.mesh import Mesh
 from shore.coordination.repository import Repository
@@ -26,10 +26,12 @@ from shore.wire.control import MOST_FROM_NODE
 
 
 async def serve(state: Path, control: socket.socket, api: socket.socket | None, ready: int | None) -> None:
-    """Until SIGTERM. Raises NotFounded."""
-    server = state / "server"
-    repository = Repository(f"sqlite+aiosqlite:///{server / 'server.db'}")
-    mesh = Mesh(read_founded(state), read_key(server / "netmap.key"), repository)
+    """Until SIGTERM. Raises NotFounded, NoDatabase."""
+    founded, key = read_founded(state), read_key(state / "server" / "netmap.key")
+    repository = Repository(database_of(state))
+    await repository.database.hold()
+    await repository.database.migrate()
+    mesh = Mesh(founded, key, repository)
     await mesh.load(time.time())
     rest = application(mesh)
     doors = [(_Door(_config(app(mesh, rest))), control)]
@@ -68,6 +70,8 @@ def _config(served: Starlette, http: type[asyncio.Protocol] | str = "h11") -> uv
         ws="websockets-sansio",
         ws_max_size=MOST_FROM_NODE,
         ws_ping_interval=None,
+        # Keys and signatures do not shrink, and each link would keep tables of its own.
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=1,
         server_header=False,
         lifespan="off",

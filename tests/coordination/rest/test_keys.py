@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shore.cli.main import main
-from shore.coordination.rest.allowance import BURST
+from shore.coordination.allowance import BURST
 from shore.coordination.rest.application import ROUTES, document
 
 PAGE = Path(__file__).parents[3] / "docs" / "openapi.json"

@@ -36,6 +36,7 @@ async def test_a_revoked_node_is_out_for_peers_and_relays_at_once(server: Path) 
     async with linked(server) as one, linked(server) as two, linked(server, relay_key) as relay:
         await join(one, server, "one")
         await join(two, server, "two")
+        await one.meet(two)
         await relay.hello("relay")
         assert (await relay.hear(control.Admitting)).revoked == ()
         assert (await run("revoke", "two")).output == "two is out\n"
@@ -68,6 +69,7 @@ async def test_a_node_whose_key_expired_comes_with_another(server: Path) -> None
     async with linked(server) as one, linked(server) as two:
         await join(one, server, "one")
         await join(two, server, "two")
+        await one.meet(two)
         old = two.node_key
         assert (await run("expire", "two")).exit_code == 0
         await removed(one, old)

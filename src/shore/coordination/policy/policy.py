@@ -13,7 +13,7 @@ class Policy:
     def __init__(self, lines: tuple[Line, ...], notes: tuple[str, ...]) -> None:
         self.lines = lines
         self.notes = notes
-        self._latest: Reach | None = None
+        self._latest: tuple[tuple[Member, ...], Reach] | None = None
 
     def rules_for(self, node: Member, members: tuple[Member, ...]) -> tuple[Rule, ...]:
         """What the node's data plane lets in; the same for equal members, whatever their order."""
@@ -22,6 +22,10 @@ class Policy:
     def peers_of(self, node: Member, members: tuple[Member, ...]) -> set[int]:
         """The ids of those that may reach the node, and of those that it may reach; never its own."""
         return self._reach(members).peers_of(node)
+
+    def reach(self, members: tuple[Member, ...] = ()) -> Reach:
+        """Who reaches whom, for a caller that says who comes and goes."""
+        return Reach(self.lines, members)
 
     def line_for(
         self, source: Member, destination: Member, protocol: Protocol, port: int | None
@@ -35,6 +39,6 @@ class Policy:
         return next(fitting, None)
 
     def _reach(self, members: tuple[Member, ...]) -> Reach:
-        if self._latest is None or self._latest.members is not members:
-            self._latest = Reach(self.lines, members)
-        return self._latest
+        if self._latest is None or self._latest[0] is not members:
+            self._latest = members, self.reach(members)
+        return self._latest[1]

@@ -1,13 +1,15 @@
-"""Who reaches whom, for one set of members.
+"""Who reaches whom, for the members that there are now.
 
-Each selector is asked about each member once, and each line's sources become prefixes once, whoever its
-destinations are. So what a node needs costs a look at each line, and a thousand nodes cost a thousand times
-that. Where a source is everything, the rule says so and does not name addresses: it stays as it is
-when members come and go.
+Whether two members reach each other hangs on these two and on nobody else, so one that comes, changes or goes
+costs a look at its own edges. Each selector is asked about a member once, when it comes, and each line's
+sources become prefixes once, whoever its destinations are, until somebody comes or goes whom they mean.
+Where a source is everything, the rule says so and does not name addresses: it stays as it is when members
+come and go.
 """
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from shore.coordination.members import Member
 from shore.coordination.policy.lines import Line
@@ -16,24 +18,43 @@ from shore.coordination.policy.terms import Network, Selector, bare_user, collap
 from shore.model.filter import Ports, Rule
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
+_Selectors = tuple[Selector, ...]
 
 
 class Reach:
-    """For these members only: others, or one that changed, make another one."""
+    """Of some lines. Members are put and removed one by one; one that changed is put again."""
 
-    def __init__(self, lines: tuple[Line, ...], members: tuple[Member, ...]) -> None:
-        self.members = members
+    def __init__(self, lines: tuple[Line, ...], members: Iterable[Member] = ()) -> None:
         self._lines = lines
-        self._held: dict[Selector, frozenset[int]] = {}
-        self._united: dict[tuple[Selector, ...], frozenset[int]] = {}
-        self._prefixes: dict[tuple[Selector, ...], tuple[str, ...]] = {}
-        self._collapsed: dict[frozenset[int], tuple[str, ...]] = {}
-        self._by_id = {member.id: member for member in members}
-        self._own: dict[str, frozenset[int]] = {}
+        self._members: dict[int, Member] = {}
+        self._networks: dict[int, tuple[Network, ...]] = {}
+        ends = (selectors for line in lines for selectors in (line.sources, line.destinations))
+        self._held: dict[Selector, set[int]] = {each: set() for selectors in ends for each in selectors}
+        self._own: dict[str, set[int]] = {}
+        self._united: dict[_Selectors, frozenset[int]] = {}
+        self._prefixes: dict[_Selectors, tuple[str, ...]] = {}
+        self._mates: dict[frozenset[int], tuple[str, ...]] = {}
         for member in members:
-            if not member.tags:
-                user = bare_user(member.user)
-                self._own[user] = self._own.get(user, frozenset()) | {member.id}
+            self.put(member)
+
+    def put(self, member: Member) -> None:
+        """A member came, or is another than before."""
+        self.remove(member.id)
+        self._members[member.id] = member
+        self._networks[member.id] = tuple(map(ipaddress.ip_network, member.addresses))
+        if not member.tags:
+            self._own.setdefault(bare_user(member.user), set()).add(member.id)
+        self._forget({selector for selector in self._held if selector.holds(member)}, member.id)
+
+    def remove(self, number: int) -> None:
+        """A member went."""
+        member = self._members.pop(number, None)
+        if member is None:
+            return
+        del self._networks[number]
+        if not member.tags:
+            self._own[bare_user(member.user)].discard(number)
+        self._forget({selector for selector, held in self._held.items() if number in held}, number)
 
     def rules_for(self, node: Member) -> tuple[Rule, ...]:
         """Rules with equal ends are one."""
@@ -59,6 +80,16 @@ class Reach:
                 peers |= destinations | own
         return peers - {node.id}
 
+    def _forget(self, selectors: set[Selector], number: int) -> None:
+        """These selectors hold the member from now, or do not any more: what was made of them is stale."""
+        for selector in selectors:
+            self._held[selector] ^= {number}
+        for stale in [each for each in self._united if not selectors.isdisjoint(each)]:
+            del self._united[stale]
+        for stale in [each for each in self._prefixes if not selectors.isdisjoint(each)]:
+            del self._prefixes[stale]
+        self._mates.clear()
+
     def _ends(self, line: Line, node: Member) -> Iterable[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Sources and destinations of the rules that a line makes for the node."""
         yield self._sources(line.sources), _destinations(line.destinations, node)
@@ -70,42 +101,37 @@ class Reach:
         """Where the line says `self`: the nodes of this node's user."""
         if node.tags or not any(selector.kind == "self" for selector in line.destinations):
             return frozenset()
-        return self._own.get(bare_user(node.user), frozenset())
+        return frozenset(self._own.get(bare_user(node.user), ()))
 
-    def _ids(self, selectors: tuple[Selector, ...]) -> frozenset[int]:
+    def _ids(self, selectors: _Selectors) -> frozenset[int]:
         if selectors not in self._united:
-            self._united[selectors] = frozenset().union(*(self._holders(each) for each in selectors))
+            self._united[selectors] = frozenset().union(*(self._held[each] for each in selectors))
         return self._united[selectors]
 
-    def _holders(self, selector: Selector) -> frozenset[int]:
-        if selector not in self._held:
-            self._held[selector] = frozenset(each.id for each in self.members if selector.holds(each))
-        return self._held[selector]
-
-    def _sources(self, selectors: tuple[Selector, ...]) -> tuple[str, ...]:
+    def _sources(self, selectors: _Selectors) -> tuple[str, ...]:
         if selectors not in self._prefixes:
             self._prefixes[selectors] = self._source_prefixes(selectors)
         return self._prefixes[selectors]
 
-    def _source_prefixes(self, selectors: tuple[Selector, ...]) -> tuple[str, ...]:
+    def _source_prefixes(self, selectors: _Selectors) -> tuple[str, ...]:
         if any(selector.kind == "everything" for selector in selectors):
             return EVERYWHERE
         named: list[Network] = []
         for selector in selectors:
             named += [ipaddress.ip_network(network) for network in selector.networks]
         whole = tuple(selector for selector in selectors if selector.kind != "networks")
-        return collapsed(named + self._networks(self._ids(whole)))
+        return collapsed(named + self._networks_of(self._ids(whole)))
 
     def _addresses(self, ids: frozenset[int]) -> tuple[str, ...]:
-        if ids not in self._collapsed:
-            self._collapsed[ids] = collapsed(self._networks(ids))
-        return self._collapsed[ids]
+        if ids not in self._mates:
+            self._mates[ids] = collapsed(self._networks_of(ids))
+        return self._mates[ids]
 
-    def _networks(self, ids: frozenset[int]) -> list[Network]:
-        return [ipaddress.ip_network(address) for each in ids for address in self._by_id[each].addresses]
+    def _networks_of(self, ids: frozenset[int]) -> list[Network]:
+        return [network for each in ids for network in self._networks[each]]
 
 
-def _destinations(selectors: tuple[Selector, ...], node: Member) -> tuple[str, ...]:
+def _destinations(selectors: _Selectors, node: Member) -> tuple[str, ...]:
     """Of the node's addresses those that are meant."""
     if any(selector.kind == "everything" for selector in selectors):
         return EVERYWHERE
@@ -118,5 +144,6 @@ def _destinations(selectors: tuple[Selector, ...], node: Member) -> tuple[str, .
     )
 
 
+@lru_cache(4096)
 def _prefixes(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return collapsed([ipaddress.ip_network(address) for address in addresses])

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shore import __version__
+from shore.coordination.database import NoDatabase
 from shore.coordination.mesh import Mesh
 from shore.coordination.rest import keys, nodes, policies, status, tokens
 from shore.coordination.rest.door import Door, body_of
@@ -82,6 +83,8 @@ def _endpoint(route: Route, mesh: Mesh, door: Door) -> Endpoint:
             if error.again_in is not None:
                 answer.headers["Retry-After"] = str(max(1, math.ceil(error.again_in)))
             return answer
+        except NoDatabase as error:
+            return _said(503, Refusal(Complaint(str(error))))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _said(422, Refusal(Complaint(f"the request cannot be read: {error}")))
 

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from shore.coordination.allowance import Allowance
 from shore.coordination.keyring import Keyring
-from shore.coordination.rest.allowance import Allowance
 from shore.coordination.rest.route import Right, Wrong, wrong
 from shore.wire.policy import Complaint
 

@@ -1,6 +1,6 @@
 """A token bucket for each who asks."""
 
-from shore.coordination.rest.allowance import MOST_KNOWN, Allowance
+from shore.coordination.allowance import MOST_KNOWN, Allowance
 
 
 def test_so_many_at_once_then_so_many_a_second() -> None:
