@@ -32,7 +32,10 @@ class Mtus:
         peer.sizes.use_ends(ends)
         if not peer.acquainted and ends is None:
             return []
-        return self._do(peer.config.public_key, peer.sizes.watch({place: self._ceiling(place)}, now))
+        # Of a Shore peer, counters say which of its other paths are alive.
+        others = peer.sizes.places() if peer.acquainted else ()
+        alive = {each: self._ceiling(each) for each in (*others, place)}
+        return self._do(peer.config.public_key, peer.sizes.watch(alive, now))
 
     def counted(self, entry: PeerCounters, now: float) -> list[Action]:
         """Fresh counters of a peer: where it is; of a Shore peer, which paths live and what arrived."""

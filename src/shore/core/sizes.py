@@ -53,6 +53,10 @@ class Sizes:
         """The largest datagram that was proved to get to each place."""
         return {place: search.mtu for place, search in self._searches.items() if search.proved}
 
+    def places(self) -> tuple[Place, ...]:
+        """Where searches run, or have come to an end."""
+        return tuple(self._searches)
+
     def inner_mtu(self, place: Place) -> int | None:
         """The longest packet that fits into it."""
         mtu = self.mtu(place)
