@@ -2,95 +2,107 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
+
+from bench.crowd import Crowd, Member
 from bench.figure import Figure, long_time, most
 from bench.machine import cpu_seconds, pss_mb
 from shore import _native
-from shore.lab.ends import ShoreEnd, Side
+from shore.lab.ends import PORT, ShoreEnd, Side
 from shore.lab.laboratory import Laboratory
-from shore.lab.net import until
+from shore.lab.net import LabFailed, until
 from shore.model.keys import key_text
 
 PEERS = 100
 PATHS = 3
 FIRST_PORT = 20000
+# The searches for path MTUs are over, and what was learnt first is forgotten.
 SETTLE_S = 60
+ROW = "100 idle peers"
+NODE = "10.8.0.1"
 
 
 def many_peers(rounds: int, _seconds: int) -> list[Figure]:
-    """CPU of both processes while all are idle: the mean of ten minutes, or of two for a single round."""
-    with crowd() as (node, connected):
+    """CPU of all its processes while all are idle: the mean of ten minutes, or of two for a single round."""
+    with crowd() as node:
+        brain, plane, keeper = node.brain_pid(), node.plane_pid(), node.keeper_pid()
         time.sleep(SETTLE_S)
-        pids = node.pids()
-        began, before = time.monotonic(), cpu_seconds(pids)
+        pids = {"brain": brain, "data plane": plane, "keeper": keeper}
+        began, before = time.monotonic(), {name: cpu_seconds([pid]) for name, pid in pids.items()}
         time.sleep(long_time(rounds))
-        share = (cpu_seconds(pids) - before) / (time.monotonic() - began)
+        took = time.monotonic() - began
+        shares = {name: round((cpu_seconds([pid]) - before[name]) / took, 5) for name, pid in pids.items()}
+        sizes = {name: pss_mb(pid) for name, pid in pids.items()}
         peers = node.status().peers
-        live = sum(len([path for path in peer.paths if path.state == "live"]) >= PATHS for peer in peers)
-        brain, plane = pss_mb(node.brain_pid()), pss_mb(node.plane_pid())
+        survived = [node.brain_pid(), node.plane_pid()] == [brain, plane]
+    live = sum(len([path for path in peer.paths if path.state == "live"]) >= PATHS for peer in peers)
     return [
-        Figure("100 idle peers", "peers that were reached", connected),
-        Figure("100 idle peers", "peers with three live paths", live),
-        most("100 idle peers", "share of a core", round(share, 4), 0.01),
-        Figure("100 idle peers", "brain PSS, MB", round(brain, 1)),
-        Figure("100 idle peers", "data plane PSS, MB", round(plane, 1)),
+        Figure(ROW, "connected Shore peers at the end", sum(p.connected and p.probed for p in peers)),
+        Figure(ROW, "peers with three live paths", live),
+        Figure(ROW, "brain and data plane lived through it", survived),
+        most(ROW, "share of a core", sum(shares.values()), 0.01, **shares),
+        most(ROW, "brain PSS, MB", sizes["brain"], 80),
+        most(ROW, "data plane PSS, MB", sizes["data plane"], 40),
     ]
 
 
 @contextlib.contextmanager
-def crowd() -> Iterator[tuple[ShoreEnd, int]]:
-    """A node in one host and its peers in another, all up; and how many are connected."""
+def crowd(count: int = PEERS) -> Iterator[ShoreEnd]:
+    """A node in one host, up, and its peers in another (`bench.crowd`), all connected."""
     with Laboratory("many") as lab:
         lab.host("a"), lab.host("b")
         for number in range(PATHS):
             lab.path(f"p{number}", "a", "b", cable=True)
         own = os.urandom(32)
-        keys = [os.urandom(32) for _ in range(PEERS)]
-        node = ShoreEnd(lab["a"], _node(own, keys))
-        peers = [
-            # They share a host, and all of them have a route to the node.
-            ShoreEnd(lab["b"], _peer(number, key, own), extra="Table = off\n", name=f"p{number}")
-            for number, key in enumerate(keys)
-        ]
-        try:
-            with ThreadPoolExecutor(4) as pool:
-                list(pool.map(ShoreEnd.up, peers))
-            node.up()
-            with contextlib.suppress(AssertionError):
-                until(lambda: _connected(node) == PEERS, 60)
-            yield node, _connected(node)
-        finally:
-            node.down()
-            with ThreadPoolExecutor(4) as pool:
-                list(pool.map(ShoreEnd.down, peers))
+        members = tuple(
+            Member(os.urandom(32), f"10.{100 + n // 200}.{n % 200}.1", FIRST_PORT + n) for n in range(count)
+        )
+        endpoints = tuple(f"10.99.{path + 1}.1:{PORT}" for path in range(PATHS))
+        node = ShoreEnd(lab["a"], _node(own, members))
+        with _running(lab, Crowd(members, _native.public_key(own), NODE, endpoints)):
+            try:
+                node.up()
+                until(
+                    lambda: sum(peer.connected and peer.probed for peer in node.status().peers) == count, 60
+                )
+                yield node
+            finally:
+                node.down()
 
 
 def _connected(node: ShoreEnd) -> int:
     return sum(peer.connected and peer.probed for peer in node.status().peers)
 
 
-def _node(own: bytes, keys: list[bytes]) -> Side:
-    first, *others = (_places(number) for number in range(len(keys)))
+@contextlib.contextmanager
+def _running(lab: Laboratory, crowd: Crowd) -> Iterator[None]:
+    process = subprocess.Popen(
+        lab["b"].inside(sys.executable, "-m", "bench.crowd"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        if process.stdin is None or process.stdout is None:
+            raise LabFailed("the crowd has no pipes")
+        process.stdin.write(msgspec.json.encode(crowd) + b"\n")
+        process.stdin.flush()
+        if process.stdout.readline() != b"all carry\n":
+            raise LabFailed("the crowd did not come up")
+        # It ends its planes when its input is closed.
+        yield
+
+
+def _node(own: bytes, members: tuple[Member, ...]) -> Side:
+    first, *others = ([f"10.99.{path + 1}.2:{member.port}" for path in range(PATHS)] for member in members)
     more = [
-        f"[Peer]\nPublicKey = {key_text(_native.public_key(key))}\nAllowedIPs = {_inner(number)}\n"
-        + "".join(f"Endpoint = {place}\n" for place in places)
-        for number, (key, places) in enumerate(zip(keys[1:], others, strict=True), 1)
+        f"[Peer]\nPublicKey = {key_text(_native.public_key(member.private_key))}\n"
+        f"AllowedIPs = {member.address}/32\n" + "".join(f"Endpoint = {place}\n" for place in places)
+        for member, places in zip(members[1:], others, strict=True)
     ]
-    peer = _native.public_key(keys[0])
-    return Side(own, "10.8.0.1", peer, _inner(0), first[0], others=tuple(first[1:]), own="".join(more))
-
-
-def _places(number: int) -> list[str]:
-    return [f"10.99.{path + 1}.2:{FIRST_PORT + number}" for path in range(PATHS)]
-
-
-def _peer(number: int, key: bytes, own: bytes) -> Side:
-    address = _inner(number)
-    return Side(key, address, _native.public_key(own), "10.8.0.1", listen_port=FIRST_PORT + number)
-
-
-def _inner(number: int) -> str:
-    return f"10.{100 + number}.0.1"
+    peer = _native.public_key(members[0].private_key)
+    return Side(
+        own, NODE, peer, f"{members[0].address}/32", first[0], others=tuple(first[1:]), own="".join(more)
+    )

@@ -3,14 +3,19 @@
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from bench.figure import NEVER, Figure, gap, least, long_time, median, most, percentile_of
 from bench.pair import CURRENT
 from bench.recovery import RIVAL_PATIENCE
+from shore.core.changes import CAUSES
 from shore.lab.link import Link
 from shore.lab.multipath import INNER, Twin, roaming, twin
 from shore.lab.narrow import STOCK
 from shore.lab.net import until
 from shore.lab.pinger import Pinger
+from shore.model.history import Change
+from shore.model.keys import key_text
 
 # Where p50 and p95 are asked for.
 MOST_RUNS = 20
@@ -242,17 +247,26 @@ def _roamed(make: str, rounds: int) -> list[float]:
 
 
 def _left_after(pair: Twin, fault: Fault, rate: float = 20, patience: float = 10.0) -> float:
+    """Seconds from the fault until its link was left, by the brain's own history: to ask it takes a while."""
     pinger = Pinger(pair.lab["a"], INNER, rate)
     time.sleep(5)
     before, link = pair.link_of(), in_use(pair)
-    at = time.monotonic()
+    at = time.time()
     fault(link)
     try:
-        return round(until(lambda: pair.link_of() != before, patience) - at, 2)
+        until(lambda: pair.link_of() != before, patience)
     except AssertionError:
         return NEVER
     finally:
         pinger.stop()
+    return round(_last_move(pair) - at, 2)
+
+
+def _last_move(pair: Twin) -> float:
+    """When a's packets last took another path, in seconds of the Unix epoch."""
+    told = pair.a.shore("history", key_text(pair.a.side.peer_key), "--json").splitlines()
+    changes = [msgspec.json.decode(line, type=Change) for line in told]
+    return max(change.at for change in changes if change.cause in CAUSES)
 
 
 def _replayed(pair: Twin) -> int:

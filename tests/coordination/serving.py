@@ -2,11 +2,11 @@
 
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.coordination import forked
 
 
 @contextmanager
@@ -19,15 +19,13 @@ def serving(state: Path) -> Iterator[None]:
         listener.listen(64)
     control, api = (listener.fileno() for listener in listeners)
     ready, said = os.pipe()
-    words = ("serve", "--state", state, "--control-fd", control, "--api-fd", api, "--ready-fd", said)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "shore.coordination", *map(str, words)], pass_fds=(control, api, said)
-    )
+    process = forked.start(state, control, api, said)
     os.close(said)
     assert os.read(ready, 1) == b"\n"
     os.close(ready)
     yield
     process.terminate()
-    assert process.wait(timeout=5) == 0
+    process.join(5)
+    assert process.exitcode == 0
     for listener in listeners:
         listener.close()

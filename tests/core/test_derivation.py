@@ -1,5 +1,8 @@
 """Parts of the desired state are made again where they may be other ones, and nowhere else."""
 
+import msgspec
+
+from shore.core.actions import Measure
 from shore.core.events import (
     Configured,
     Event,
@@ -13,8 +16,8 @@ from shore.core.events import (
 )
 from shore.core.node import Node
 from shore.model.config import Endpoint, PeerConfig, TunnelConfig
-from shore.model.desired import Peer, Socket
-from shore.model.facts import Acquainted, Learned, PathCounters, PeerCounters
+from shore.model.desired import Candidate, Measurement, Peer, Socket
+from shore.model.facts import Acquainted, Candidates, Learned, Measured, PathCounters, PeerCounters
 from shore.model.links import Link
 
 FIRST, SECOND = b"\2" * 32, b"\3" * 32
@@ -38,6 +41,7 @@ class Pair:
 
     def __init__(self) -> None:
         self.node, self.now = Node(), 100.0
+        self.asked: list[Measurement] = []
         peers = (peer(FIRST, "192.0.2.2"), peer(SECOND, "192.0.2.3"))
         config = TunnelConfig("wg0", b"\1" * 32, ("10.0.0.1/24",), listen_port=51820, peers=peers)
         self.tell(Configured(config))
@@ -50,7 +54,9 @@ class Pair:
 
     def tell(self, event: Event) -> None:
         self.now += 1.0
-        self.node.handle(event, self.now)
+        for action in self.node.handle(event, self.now):
+            if isinstance(action, Measure):
+                self.asked += action.questions
 
     def answer(self, *fresh: PeerCounters) -> None:
         self.tell(PlaneAnswered({}, {}, fresh, whole=False))
@@ -115,6 +121,35 @@ def test_a_search_that_is_due_makes_the_part_of_its_peer_anew() -> None:
         pair.now = max(pair.now, deadline)
         pair.tell(Woke())
         pair.parts()
+
+
+def test_a_size_that_was_proved_is_the_mtu_of_its_path_and_changes_nothing_else() -> None:
+    pair = Pair()
+    before = pair.node.desired()
+    # Whatever else the search waits for, what was asked first is answered.
+    asked = [question for question in pair.asked if question.public_key == FIRST]
+    smallest = min(asked, key=lambda question: question.size)
+    for number, question in enumerate((smallest, *asked)):
+        pair.tell(FactTold(10 + number, Measured(FIRST, question.token, False)))
+    after = pair.node.desired()
+    assert before is not None
+    assert after is not None
+    assert after.peers[0].paths[0].mtu == max(question.size for question in asked)
+    assert before.peers[0].paths[0].mtu is None
+    assert after.peers[1] is before.peers[1]
+    unsized = [msgspec.structs.replace(path, mtu=None) for path in after.peers[0].paths]
+    assert msgspec.structs.replace(after.peers[0], paths=tuple(unsized)) == before.peers[0]
+    assert pair.parts() == after.peers
+
+
+def test_a_peer_that_tells_what_it_told_makes_nothing_anew() -> None:
+    pair = Pair()
+    told = (Candidate("198.51.100.9:51820", "host"),)
+    pair.tell(FactTold(10, Candidates(FIRST, told)))
+    assert "198.51.100.9:51820" in [path.remote for path in pair.parts()[0].paths]
+    before = pair.node.desired()
+    pair.tell(FactTold(11, Candidates(FIRST, told)))
+    assert pair.node.desired() is before
 
 
 def test_counters_of_some_leave_those_of_others_as_they_were_told() -> None:

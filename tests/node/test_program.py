@@ -60,10 +60,13 @@ class Keeping:
     def end(self) -> None:
         """All of it."""
         (self.directory / "wanted").unlink(missing_ok=True)
-        for pid in self.keepers():
+        keepers = self.keepers()
+        for pid in keepers:
             os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            os.kill(self.greeting(), signal.SIGKILL)
+        # Without keepers it has gone as well, and nobody would answer.
+        if keepers:
+            with contextlib.suppress(OSError):
+                os.kill(self.greeting(), signal.SIGKILL)
         self.process.wait()
         self.door.close()
 

@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import Pool
 from pathlib import Path
 
 import msgspec
@@ -33,21 +33,21 @@ def play_all(seeds: range, seconds: float = float("inf"), workers: int = os.cpu_
     """Play them, and say how it goes; returns those that broke something."""
     started = said = time.monotonic()
     played, failed = 0, []
-    with ProcessPoolExecutor(workers) as pool:
-        batch = workers * 16
-        for start in range(0, len(seeds), batch):
-            for seed, _, broken in pool.map(try_one, seeds[start : start + batch]):
-                played += 1
-                if broken:
-                    failed.append(seed)
-                    print(broken, flush=True)
-            if time.monotonic() - started > seconds:
+    with Pool(workers) as pool:
+        # Nobody waits for the slowest of a batch, and what is not wanted any more ends with the pool.
+        for seed, _, broken in pool.imap_unordered(try_one, seeds, chunksize=2):
+            played += 1
+            if broken:
+                failed.append(seed)
+                print(broken, flush=True)
+            now = time.monotonic()
+            if now - started > seconds:
                 break
-            if time.monotonic() - said > SAY_EVERY:
-                said = time.monotonic()
+            if now - said > SAY_EVERY:
+                said = now
                 print(_progress(played, said - started, failed), flush=True)
     print(_progress(played, time.monotonic() - started, failed), flush=True)
-    return failed
+    return sorted(failed)
 
 
 def _progress(played: int, took: float, failed: list[int]) -> str:

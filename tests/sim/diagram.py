@@ -10,7 +10,8 @@ def draw(world: World, why: str) -> str:
     lines = ["sequenceDiagram", "    autonumber"]
     lines += [f"    participant m{machine.number} as machine {machine.number}" for machine in world.machines]
     for at, number, text in world.notes[-MOST_LINES:]:
-        clean = text.replace(";", ",").replace("#", "").replace("\n", " ")[:160]
+        words = text if isinstance(text, str) else text()
+        clean = words.replace(";", ",").replace("#", "").replace("\n", " ")[:160]
         lines.append(f"    Note over m{number}: {at:.3f} {clean}")
     lines.append(f"    Note over m1: {why.replace(';', ',')}")
     return "\n".join(lines) + "\n"

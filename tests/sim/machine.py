@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -50,14 +51,20 @@ class Opened:
     uplink: str | None
 
 
+@cache
 def inner(number: int) -> bytes:
     """The address of a machine inside the tunnels, in bytes."""
     return bytes((10, 0, 0, number))
 
 
+@cache
+def _padding(size: int) -> bytes:
+    return bytes(size - _HEADER.size)
+
+
 def packet(source: int, target: int, kind: int, number: int, size: int = PACKET) -> bytes:
     """An inner packet; kind 8 asks for an answer and 0 is one, as in ICMP."""
-    return _HEADER.pack(0x45, size, inner(source), inner(target), kind, number) + bytes(size - _HEADER.size)
+    return _HEADER.pack(0x45, size, inner(source), inner(target), kind, number) + _padding(size)
 
 
 def _families(uplink: Uplink) -> tuple[Family, ...]:
@@ -260,7 +267,7 @@ class Machine:
                 self._later(RESOLVING_TAKES, self._resolve, action.host)
             case do.Announce():
                 self.announced.append((self.world.now, action))
-                self.world.note(self.number, f"SAYS {self._of(action.public_key)}{action.what}: {action.why}")
+                self.world.note(self.number, partial(self._said, action))
             case do.GoDown():
                 self.world.broken(f"machine {self.number} went down: {action.why}")
             case _:
@@ -342,14 +349,11 @@ class Machine:
                 self.plane.send(packet(self.number, target, kind, number, carried), self.world.now)
             self._settle()
 
-    def deliver(self, uplink: Uplink, at: str, remote: str, datagram: bytes) -> None:
+    def deliver(self, uplink: Uplink, port: int, family: int, remote: str, datagram: bytes) -> None:
         """A datagram for one of our endpoints."""
         if self.plane is None or self.asleep_since is not None or self.applied is None:
             return
-        address, _, port = at.rpartition(":")
-        family = 6 if address.startswith("[") else 4
-        ours = address == (f"[{uplink.address6}]" if family == 6 else uplink.address)
-        number = self._listener(uplink, int(port), family) if ours else None
+        number = self._listener(uplink, port, family)
         if number is None:
             return
         opened = self.plane.receive(number, remote, datagram, self.world.now)
@@ -394,12 +398,15 @@ class Machine:
             self._facts.append((serial, fact))
             if isinstance(fact, Acquainted):
                 self.acquainted.add(fact.public_key)
-            self.world.note(self.number, self._told(fact))
+            self.world.note(self.number, partial(self._told, fact))
             self.tell(events.FactTold(serial, fact))
         self._deadline = deadline
         if deadline < self._tick_at:
             self._tick_at = deadline
             self.world.at(max(deadline, now), self._tick_due, deadline)
+
+    def _said(self, said: do.Announce) -> str:
+        return f"SAYS {self._of(said.public_key)}{said.what}: {said.why}"
 
     def _told(self, fact: Fact) -> str:
         values = [f"{name}={getattr(fact, name)}" for name in fact.__struct_fields__ if name != "public_key"]
@@ -414,8 +421,9 @@ class Machine:
         one = self.sockets.get(socket)
         if one is None:
             return None
+        bound, family = one.uplink, one.family
         for uplink in self.uplinks:
-            if uplink.up and one.uplink in (None, uplink.name) and uplink.has(one.family):
+            if not uplink.down and (bound is None or bound == uplink.name) and uplink.has(family):
                 return uplink
         return None
 

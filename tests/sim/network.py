@@ -124,6 +124,10 @@ class Uplink:
         """Its own, of both families."""
         return (*(() if self.only6 else (self.address,)), *((self.address6,) if self.address6 else ()))
 
+    def endpoint(self, port: int, family: int) -> str:
+        """A port of its own address of that family."""
+        return f"[{self.address6}]:{port}" if family == 6 else f"{self.address}:{port}"
+
     def has(self, family: int) -> bool:
         """Whether it has an address of that family."""
         return bool(self.address6) if family == 6 else not self.only6
@@ -152,11 +156,16 @@ class Internet:
 
     def home(self, remote: str) -> tuple[Uplink | None, int]:
         """Whose endpoint that is, and its port."""
-        known = self._split.get(remote)
+        host, port = self.split(remote)
+        return self._homes.get(host), port
+
+    def split(self, endpoint: str) -> tuple[str, int]:
+        """Its address, as endpoints have it, and its port."""
+        known = self._split.get(endpoint)
         if known is None:
-            host, _, port = remote.rpartition(":")
-            known = self._split[remote] = (host, int(port))
-        return self._homes.get(known[0]), known[1]
+            host, _, port = endpoint.rpartition(":")
+            known = self._split[endpoint] = (host, int(port))
+        return known
 
     def cut(self, a: Uplink, b: Uplink, count: int) -> None:
         """One fault more, or less, that cuts a from b in this direction."""

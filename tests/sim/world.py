@@ -9,6 +9,7 @@ configuration. The numbers are those of the invariants in docs/sim.md.
 
 import heapq
 import random
+import struct
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
@@ -27,7 +28,11 @@ TRUE_WITHIN = 8.0
 FOUND_WITHIN = 30.0
 MOST_EVENTS = 20_000
 MOST_NOTES = 5_000
+_INSTANT = struct.Struct("d")
 KINDS_ON_WIRE = frozenset((1, 2, 3, 4, 0x81, 0x82, 0x83))
+
+
+Note = str | Callable[[], str]
 
 
 class Broken(AssertionError):
@@ -59,7 +64,7 @@ class World:
         self.machines: list[Machine] = []
         self.pairs: list[Pair] = []
         self.names: dict[str, tuple[str, ...]] = {}
-        self.notes: list[tuple[float, int, str]] = []
+        self.notes: list[tuple[float, int, Note]] = []
         # Where the configuration of others finds a machine: by name, or by these addresses for ever.
         self.known: dict[int, tuple[str, ...]] = {}
         self.named: dict[int, str] = {}
@@ -71,6 +76,7 @@ class World:
         self._planes = 0
         self._heard: dict[tuple[int, int], float] = {}
         self._pings: dict[tuple[int, int], Pair] = {}
+        self._begun_by: dict[int, list[Pair]] = {}
         self._number = 0
         self._switches: dict[tuple[int, bytes], tuple[float, int]] = {}
 
@@ -98,12 +104,14 @@ class World:
     def start(self) -> None:
         """Bring every machine up and let them talk."""
         for machine in self.machines:
+            self._begun_by[machine.number] = []
             machine.start()
         for n, a in enumerate(self.machines):
             for b in self.machines[n + 1 :]:
                 pair = Pair(a, b) if self.chance.random() < 0.5 else Pair(b, a)
                 self.pairs.append(pair)
                 self._pings[(pair.a.number, pair.b.number)] = pair
+                self._begun_by[pair.a.number].append(pair)
         self.look()
         for machine in self.machines:
             self.after(0.5 + self.chance.random() * PING_EVERY, self._beat, machine)
@@ -119,8 +127,8 @@ class World:
         """What happened, as a hash."""
         return self._trace.hexdigest()
 
-    def note(self, machine: int, text: str) -> None:
-        """Remember it for the diagram."""
+    def note(self, machine: int, text: Note) -> None:
+        """Remember it for the diagram; words that are only made if somebody draws it."""
         self.notes.append((self.now, machine, text))
         if len(self.notes) > MOST_NOTES:
             del self.notes[: MOST_NOTES // 2]
@@ -139,9 +147,8 @@ class World:
         if is_data and remote not in sender.proved and not self._is_named(sender, remote):
             self.broken(f"I3: machine {sender.number} sent data to {remote}, which is not proved")
         family = 6 if remote[0] == "[" else 4
-        source = f"[{uplink.address6}]:{port}" if family == 6 else f"{uplink.address}:{port}"
-        self._trace.update(f"{self.now} {source} {remote}".encode())
-        self._trace.update(datagram)
+        source = uplink.endpoint(port, family)
+        self._trace.update(_INSTANT.pack(self.now) + f"{source} {remote}".encode() + datagram)
         nat = uplink.nat
         if nat is not None and family == 4:
             source = nat.leave(source, remote, self.now, self.chance)
@@ -149,7 +156,9 @@ class World:
         if home is None or home is uplink:
             return
         for delay in self.internet.delays(uplink, home, datagram, family, fragments=is_data and fragments):
-            self.after(delay, self._deliver, sender, remote, home, target, source, datagram)
+            self._count += 1
+            arguments = (sender, remote, home, target, source, datagram)
+            heapq.heappush(self._queue, (self.now + delay, self._count, self._deliver, arguments))
 
     def _is_named(self, sender: Machine, remote: str) -> bool:
         """Whether a name leads there, of a peer that cannot be asked: nobody knows it as a Shore node."""
@@ -164,18 +173,21 @@ class World:
     ) -> None:
         if home.down:
             return
-        at: str | None = f"{home.address}:{port}"
-        if source[0] == "[":
-            at = f"[{home.address6}]:{port}"
-        elif home.nat is not None:
+        family = 6 if source[0] == "[" else 4
+        inside: int | None = port
+        if family == 4 and home.nat is not None:
             at = home.nat.enter(port, source, self.now)
-        if at is None:
-            return
+            if at is None:
+                return
+            host, inside = self.internet.split(at)
+            # A NAT may send it to an address that is ours no more.
+            inside = inside if host == home.address else None
         receiver = self.machines[home.owner]
         self._heard[(receiver.number, sender.number)] = self.now
         sender.proved.add(remote)
         receiver.proved.add(source)
-        receiver.deliver(home, at, source, datagram)
+        if inside is not None:
+            receiver.deliver(home, inside, family, source, datagram)
 
     def arrived(
         self, machine: Machine, source: bytes, target: bytes, kind: int, number: int, large: bool
@@ -200,14 +212,13 @@ class World:
         self.after(PING_EVERY, self._beat, machine)
         if machine.asleep_since is not None or machine.plane is None:
             return
-        for pair in self.pairs:
-            if pair.a is machine:
-                self._number += 1
-                machine.send(pair.b.number, 8, self._number * 100 + machine.number * 10 + pair.b.number)
-                pair.sent += 1
-                if pair.sent % LARGE_EVERY == 0:
-                    number = self._number * 100 + machine.number * 10 + pair.b.number
-                    machine.send(pair.b.number, 8, number, LARGE)
+        for pair in self._begun_by[machine.number]:
+            self._number += 1
+            machine.send(pair.b.number, 8, self._number * 100 + machine.number * 10 + pair.b.number)
+            pair.sent += 1
+            if pair.sent % LARGE_EVERY == 0:
+                number = self._number * 100 + machine.number * 10 + pair.b.number
+                machine.send(pair.b.number, 8, number, LARGE)
 
     # What must hold.
 

@@ -235,10 +235,15 @@ impl Liveness {
         })
     }
 
-    /// When `due` should be asked again, as far as it is known now.
+    /// When `due` should be asked again, as far as it is known now. What `due` does nothing about is no
+    /// deadline: an instant that has passed would be asked about for ever.
     pub fn deadline(&self, view: &View) -> Option<Moment> {
+        if !view.has_path {
+            return None;
+        }
         let keepalive = view.session.and(self.keepalive_at(view));
-        let early = self.attempt.is_none().then(|| self.early_at()).flatten();
+        let unattempted = view.session.filter(|_| self.attempt.is_none());
+        let early = unattempted.and_then(|_| self.early_at());
         let next = self.attempt.as_ref().map(|attempt| attempt.next);
         [keepalive, early, next].into_iter().flatten().min()
     }
@@ -389,3 +394,6 @@ const OFFERED: Duration = Duration::from_secs(1);
 /// How long a responder waits for the first data on its session before it initiates itself.
 const CONFIRMATION: Duration = Duration::from_secs(1);
 const PASSIVE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ newest few that we learnt are kept: the eight are for different ways.
 """
 
 import ipaddress
-from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
@@ -89,12 +88,15 @@ def few_ports(found: Iterable[Place], beside: Collection[Place] = ()) -> tuple[P
 
     Ports `beside` count as well, but leave room for one: a NAT may have moved it there just now.
     """
-    counted = Counter(map(_way, beside))
-    ports = Counter({way: min(count, MOST_PORTS - 1) for way, count in counted.items()})
+    ports: dict[tuple[int, str], int] = {}
+    for place in beside:
+        way = _way(place)
+        ports[way] = min(ports.get(way, 0) + 1, MOST_PORTS - 1)
     kept = []
     for place in dict.fromkeys(found):
-        ports[_way(place)] += place not in beside
-        if ports[_way(place)] <= MOST_PORTS:
+        way = _way(place)
+        count = ports[way] = ports.get(way, 0) + (place not in beside)
+        if count <= MOST_PORTS:
             kept.append(place)
     return tuple(kept)
 

@@ -5,9 +5,11 @@ few are heard of each second, and nothing about most of those is new. So each pe
 again only where it may be another one:
 
 * An event *concerns* the peer that it names (`concerned`), or nobody, or, if it is not known to be one of
-  these, everybody. Counters and sizes concern nobody by themselves: whoever takes them says whom they
-  changed.
+  these, everybody. Counters, sizes and what a peer tells of itself concern nobody by themselves: whoever
+  takes them says whom they changed.
 * All parts stand on the same *basis*. Where that is another one, all of them are made again.
+* A search for the MTU of a path has many answers, each of which proves a little more. Of a peer that is only
+  *resized* by one, the paths stay as they are but for their MTUs.
 
 Nothing is made while nothing is stale, so an event that changes nothing costs nothing. tests/sim holds what
 is kept against what is derived anew.
@@ -15,6 +17,8 @@ is kept against what is derived anew.
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+import msgspec
 
 from shore.core import events
 from shore.core.events import Event
@@ -27,7 +31,7 @@ from shore.core.relays import Relays
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, DesiredState, Interface, Peer, Socket, StunQuery
-from shore.model.facts import Fact, Mapped, Measured, PeerCounters
+from shore.model.facts import Candidates, Fact, Mapped, Measured, PeerCounters
 from shore.model.host import HostPlan
 
 
@@ -65,6 +69,7 @@ class Derivation:
         # The longest packet to each peer whose path is known, for its routes.
         self._inner: dict[bytes, int] = {}
         self._stale: set[bytes] = set()
+        self._resized: set[bytes] = set()
         self._all_stale = True
         self._plan: HostPlan | None = None
         self._planned_for: tuple[TunnelConfig, dict[bytes, int]] | None = None
@@ -81,10 +86,16 @@ class Derivation:
         else:
             self._stale.update(keys)
 
+    def resized(self, key: bytes) -> None:
+        """Another size was proved on a path to this peer, and nothing else is another one."""
+        self._resized.add(key)
+
     def desired(self, config: TunnelConfig, counters: Mapping[bytes, PeerCounters]) -> DesiredState:
         """The desired state, of which only stale parts are made anew."""
         outcomes = (self._keepalive.outcome(), self._relays.outcome())
         if self._state is not None and self._is_fresh(outcomes):
+            if self._resized:
+                self._state = msgspec.structs.replace(self._state, peers=self._resize(config))
             return self._state
         queries = self._underlay.queries(config, self._names.addresses)
         footing = self.footing(config, counters, queries)
@@ -100,9 +111,13 @@ class Derivation:
             outcomes,
         )
         self._derive(basis, footing)
-        parts = () if config.private_key is None else tuple(self._parts[key] for key in self._peers)
         self._state = DesiredState(
-            basis.interface, basis.sockets, parts, basis.stun, config.filter, self._relays.wishes()
+            basis.interface,
+            basis.sockets,
+            self._peers_parts(config),
+            basis.stun,
+            config.filter,
+            self._relays.wishes(),
         )
         return self._state
 
@@ -135,20 +150,33 @@ class Derivation:
         same = self._basis is not None and self._basis.outcomes == outcomes
         return same and self._faces is self._keepalive.faces and not (self._all_stale or self._stale)
 
+    def _peers_parts(self, config: TunnelConfig) -> tuple[Peer, ...]:
+        return () if config.private_key is None else tuple(self._parts[key] for key in self._peers)
+
+    def _resize(self, config: TunnelConfig) -> tuple[Peer, ...]:
+        cap = self._mtus.cap(config)
+        for key in self._resized & self._peers.keys():
+            self._parts[key] = self._peers[key].resized(self._parts[key], cap)
+            self._note_inner(key)
+        self._resized = set()
+        return self._peers_parts(config)
+
+    def _note_inner(self, key: bytes) -> None:
+        inner = self._peers[key].inner_mtu()
+        if inner is None:
+            self._inner.pop(key, None)
+        else:
+            self._inner[key] = inner
+
     def _derive(self, basis: Basis, footing: Footing) -> None:
-        stale = self._stale & self._peers.keys()
+        stale = (self._stale | self._resized) & self._peers.keys()
         if self._all_stale or basis != self._basis:
             stale = set(self._peers)
             self._parts, self._inner = {}, {}
         for key in stale:
-            peer = self._peers[key]
-            self._parts[key] = peer.desired(footing)
-            inner = peer.inner_mtu()
-            if inner is None:
-                self._inner.pop(key, None)
-            else:
-                self._inner[key] = inner
-        self._basis, self._stale, self._all_stale = basis, set(), False
+            self._parts[key] = self._peers[key].desired(footing)
+            self._note_inner(key)
+        self._basis, self._stale, self._resized, self._all_stale = basis, set(), set(), False
         self._faces = self._keepalive.faces
 
 
@@ -171,4 +199,8 @@ def _concerned_by(fact: Fact) -> Iterable[bytes] | None:
     key = getattr(fact, "public_key", None)
     if isinstance(fact, Mapped):
         return None
-    return () if key is None or isinstance(fact, Measured) else (key,)
+    return () if key is None or isinstance(fact, QUIET) else (key,)
+
+
+# Most of these say what was known already.
+QUIET = (Candidates, Measured)

@@ -7,11 +7,13 @@ while a peer behind it is silent, after a change of links, and every ten minutes
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from shore.core import timers
 from shore.model.config import Endpoint
 
 
+@lru_cache(1024)
 def is_literal(host: str) -> bool:
     """Whether the host is an address, which needs no asking."""
     try:

@@ -320,15 +320,16 @@ class Node:
                 self._actions += peer.roam(fact, self.underlay.sockets)
             case Learned() if peer is not None:
                 peer.learned((fact.socket, fact.remote))
-            case Candidates() if peer is not None:
+            case Candidates() if peer is not None and peer.told != fact.candidates:
                 peer.told = fact.candidates
+                self._derivation.concern((fact.public_key,))
             case Mapped():
                 self.underlay.sightings.saw(fact, now)
             case Measured() if peer is not None:
-                before = peer.standing()
+                before = peer.sizes.proved()
                 self._actions += self.mtus.measured(fact, now)
-                if peer.standing() != before:
-                    self._derivation.concern((fact.public_key,))
+                if peer.sizes.proved() != before:
+                    self._derivation.resized(fact.public_key)
             case Unanswered() if peer is not None:
                 self._climb(peer, fact, now)
             case Losing():

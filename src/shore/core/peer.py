@@ -12,6 +12,8 @@ that its packets take now comes first in the advice, so that advice never contra
 from collections.abc import Callable, Container, Mapping
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from shore.core import timers
 from shore.core.actions import Action, Announce
 from shore.core.candidates import Place, endpoint, family_of, few_ports, is_told, places
@@ -145,6 +147,16 @@ class PeerRecord:
             poke=self.poke,
             prime=self.prime,
         )
+
+    def resized(self, part: Peer, cap: int | None) -> Peer:
+        """The same part, with the MTUs of its paths as they are proved now."""
+        paths = (
+            path
+            if path.kind == "relay"
+            else replace(path, mtu=self.sizes.mtu((path.socket, path.remote), cap))
+            for path in part.paths
+        )
+        return replace(part, paths=tuple(paths))
 
     def inner_mtu(self) -> int | None:
         """The longest packet that the path in use carries, where that is known."""

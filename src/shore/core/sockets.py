@@ -24,6 +24,7 @@ class Sockets:
         self.relays: Mapping[int, str] = {}
         self._asked: set[Way] = set()
         self._failed: set[Way] = set()
+        self._ways: tuple[TunnelConfig, tuple[Link, ...], list[Way]] | None = None
 
     def adopt(self, sockets: tuple[Socket, ...]) -> None:
         """Those that a running plane holds; the index of an uplink is learnt with the next links."""
@@ -45,7 +46,10 @@ class Sockets:
 
     def uplink_of(self, number: int) -> str | None:
         """The uplink that a socket is bound to."""
-        return next((socket.uplink for socket in self.all() if socket.id == number), None)
+        for socket in self.uplinks.values():
+            if socket.id == number:
+                return socket.uplink
+        return None
 
     def words(self, place: tuple[int, str]) -> str:
         """A socket and a remote endpoint, as people call that path."""
@@ -56,7 +60,7 @@ class Sockets:
 
     def follow(self, config: TunnelConfig, links: tuple[Link, ...]) -> tuple[list[Way], list[Socket]]:
         """The links as they are now. Returns which ways to open, and which sockets to close."""
-        wanted = ways(config, links)
+        wanted = self._wanted(config, links)
         for (name, index, family), socket in list(self.uplinks.items()):
             known = next((way for way in wanted if way[0] == name and way[2] == family), None)
             if index == 0 and known is not None:
@@ -68,6 +72,12 @@ class Sockets:
         missing = [way for way in wanted if way not in self.uplinks and way not in tried]
         self._asked |= set(missing)
         return missing, closed
+
+    def _wanted(self, config: TunnelConfig, links: tuple[Link, ...]) -> list[Way]:
+        # Asked after every event, and another answer takes other links or another configuration.
+        if self._ways is None or self._ways[0] is not config or self._ways[1] is not links:
+            self._ways = (config, links, ways(config, links))
+        return self._ways[2]
 
     def opened(self, way: Way, socket: Socket) -> bool:
         """A way's socket is open. False if nobody wants it any more."""

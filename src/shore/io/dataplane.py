@@ -60,6 +60,8 @@ class DataPlane:
         # Whether every answer with counters has come, so that the next one need not repeat them.
         self._told_all = False
         self._outbox: list[tuple[bytes, list[int]]] = []
+        # Questions about sizes that wait until it reads again.
+        self._unasked: tuple[Measurement, ...] = ()
         self.superseded = False
         self._pidfd = -1
         self._lost = False
@@ -169,8 +171,19 @@ class DataPlane:
         return told, whole
 
     def measure(self, questions: tuple[Measurement, ...]) -> None:
-        """Ask peers about sizes; the answers are facts."""
-        self._send(wire.Measure(questions))
+        """Ask peers about sizes; the answers are facts.
+
+        Never raises: what a busy plane has not read it is asked later, all at once, and one that is gone
+        answers nothing.
+        """
+        self._unasked += questions
+        if not self._outbox:
+            self._ask_sizes()
+
+    def _ask_sizes(self) -> None:
+        questions, self._unasked = self._unasked, ()
+        with contextlib.suppress(PlaneGone):
+            self._send(wire.Measure(questions))
 
     def stop(self) -> None:
         """Ask it to close everything and exit."""
@@ -241,6 +254,8 @@ class DataPlane:
             else:
                 self._outbox[0] = (frame[sent:], [])
         self._loop.remove_writer(self._stream.fileno())
+        if self._unasked:
+            self._ask_sizes()
 
     def _resume(self) -> None:
         try:

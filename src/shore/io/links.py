@@ -1,13 +1,15 @@
 """Watch the underlay: links, addresses and default routes, from netlink.
 
 Events only say that something moved; what is told is a fresh dump, a moment later, so that a burst of
-events is one change and a lost event (ENOBUFS) costs nothing.
+events is one change and a lost event (ENOBUFS) costs nothing. Only what can move packets is listened to: the
+neighbours of a busy link come and go for ever, and each dump costs more than all probes of a minute.
 """
 
 import asyncio
 from collections.abc import Callable
 
 from pyroute2 import AsyncIPRoute
+from pyroute2.netlink import rtnl
 
 from shore.io.tun import GROUP
 from shore.model.host import MAIN_TABLE
@@ -16,6 +18,13 @@ from shore.model.links import Link
 SETTLE = 0.03
 UNIVERSE = 0
 FAMILIES = {2: 4, 10: 6}
+MOVING = (
+    rtnl.RTMGRP_LINK
+    | rtnl.RTMGRP_IPV4_IFADDR
+    | rtnl.RTMGRP_IPV6_IFADDR
+    | rtnl.RTMGRP_IPV4_ROUTE
+    | rtnl.RTMGRP_IPV6_ROUTE
+)
 
 
 async def read_links() -> tuple[Link, ...]:
@@ -48,7 +57,7 @@ async def read_links() -> tuple[Link, ...]:
 async def watch_links(tell: Callable[[tuple[Link, ...]], None]) -> None:
     """Tell the links now and after each change, until cancelled."""
     async with AsyncIPRoute() as events:
-        await events.bind()
+        await events.bind(MOVING)
         moved = asyncio.Event()
         moved.set()
         async with asyncio.TaskGroup() as tasks:

@@ -4,6 +4,9 @@ The brain writes a byte a second into a pipe. When it exits, or is silent for te
 mirrored configuration says that the tunnel shall run, it is killed and a new one is started: at once, and
 ever later if they die young. The brain in turn restarts the keeper, which then adopts it by its pidfd.
 
+A brain that was not heard yet has a minute. It has its modules to read before it can say anything, and where
+a hundred tunnels start at once that takes longer than ten seconds; to kill it then is only to begin anew.
+
 This process lives as long as the tunnel, so it imports next to nothing.
 """
 
@@ -15,6 +18,7 @@ import sys
 import time
 
 SILENT_FOR = 10.0
+HEARD_WITHIN = 60.0
 YOUNG = 5.0
 BACKOFF = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0)
 
@@ -53,13 +57,15 @@ def _shall_run(directory: str, lock: int) -> bool:
 def _watch(pidfd: int, watch: int) -> None:
     """Return when the brain has ended; one that is silent is ended."""
     reader: int | None = watch
+    patience = HEARD_WITHIN
     while True:
         waiting = [pidfd] if reader is None else [pidfd, reader]
-        ready, _, _ = select.select(waiting, [], [], SILENT_FOR)
+        ready, _, _ = select.select(waiting, [], [], patience)
         if not ready:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        if reader in ready and reader is not None and not os.read(reader, 4096):
-            reader = None
+        if reader in ready and reader is not None:
+            patience = SILENT_FOR
+            reader = reader if os.read(reader, 4096) else None
         if pidfd in ready:
             break
     os.close(pidfd)
