@@ -4,15 +4,17 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from bench import idle, mtu, only, paths
+from bench import idle, mesh, mtu, only, paths
 from bench.control import control_scale
 from bench.figure import Figure, least, median, most, percentile
 from bench.floods import floods
+from bench.grid import grid
 from bench.machine import hogs, limited, pss_mb
 from bench.many import many_peers
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
 from bench.relay import relay_throughput
+from bench.relays import mesh_relays
 from shore.lab.ends import SHORE, ShoreEnd
 from shore.lab.net import until
 from shore.lab.pinger import Pinger, Pings
@@ -206,4 +208,9 @@ ROWS: dict[str, Row] = {
     "many_peers": many_peers,
     "control": control_scale,
     "relay": relay_throughput,
+    "mesh_server_down": mesh.server_down,
+    "mesh_moves": mesh.moves,
+    "mesh_restart": mesh.restarts,
+    "mesh_relays": mesh_relays,
+    "grid": grid,
 }

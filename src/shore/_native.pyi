@@ -68,6 +68,15 @@ class ModelPlane:
     def refused(self, peer: int | None, socket: int, remote: str, now: float) -> None:
         """The kernel did not take a datagram that `outcome` gave."""
 
+    def link_up(self, link: int, observed: str, now: float) -> None:
+        """A relay let a link in, and sees it at this endpoint."""
+
+    def link_down(self, link: int, reason: str, now: float) -> None:
+        """A link ended, or never came up."""
+
+    def away(self, link: int, remote: str, now: float) -> None:
+        """A link's relay says that nobody is at this place."""
+
     def counters(self, changed: bool, now: float) -> bytes:
         """Counters as the list in an answer: of all peers, or of those that `changed` since the last time."""
 

@@ -37,6 +37,7 @@ def shore(*words: str, stdin: str = "") -> Result:
         (("up", "--join", TOKEN, "--join-file", "x"), 2, "without CONF"),
         (("up", "--join-file", "/nowhere/token"), 1, "/nowhere/token: no such file"),
         (("up", "--join", TOKEN, "--name", "My Laptop"), 2, "`My Laptop` is no name for a node"),
+        (("up", "--join", TOKEN, "--proxy", "socks5://a:1"), 2, "should be like http://proxy.example:3128"),
         (("up", "--join", TOKEN, "--timeout", "soon"), 2, "`soon` is no time"),
     ],
 )

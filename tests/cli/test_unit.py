@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from shore.cli.main import main
+from shore.cli.unit import unit_text
 
 SHORE = Path(sys.executable).with_name("shore")
 
@@ -40,3 +41,11 @@ def test_systemd_finds_nothing_to_say_about_the_unit(tmp_path: Path, words: list
     words = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(path)]
     checked = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_unit_of_a_further_relay_knows_of_no_server() -> None:
+    text = unit_text("relay", further=True)
+    assert "ConditionPathExists=/var/lib/shore/relay/relay.json\n" in text
+    assert f"ExecStart={SHORE} relay start --foreground\n" in text
+    assert "`shore relay stop` ends it for now" in text
+    assert "server" not in text

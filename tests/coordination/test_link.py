@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.coordination.node import join, linked
+from tests.coordination.node import invited, join, linked
 from websockets.exceptions import ConnectionClosed
 
 from shore.model.netmap import Head, Relay, Self
 from shore.wire import control, signing
+from shore.wire.token import secret_hash
 
 
 async def test_a_relay_has_one_id_everywhere(server: Path) -> None:
@@ -82,6 +83,20 @@ async def test_nobody_leaves_for_another(server: Path) -> None:
         assert (await one.hear(control.Refused)).code == "signature"
 
 
+async def test_nobody_finishes_the_enrolment_of_another_and_its_token_stays_whole(server: Path) -> None:
+    secret = await invited(server)
+    async with linked(server) as one:
+        assert await one.hello() == "unknown"
+        content = control.enrol_content(one.nonce, secret_hash(secret), one.node_key, "one")
+        other = signing.sign(Ed25519PrivateKey.generate(), signing.ENROL, content)
+        await one.say(control.Enrol(secret, one.node_key, "one", other))
+        assert (await one.hear(control.Refused)).code == "signature"
+        swapped = signing.sign(one.key, signing.ENROL, content)
+        await one.say(control.Enrol(secret, os.urandom(32), "one", swapped))
+        assert (await one.hear(control.Refused)).code == "signature"
+        assert await one.enrol(secret, "one") == "member"
+
+
 async def test_a_newer_link_of_the_same_machine_ends_the_older(server: Path) -> None:
     async with linked(server) as old:
         await join(old, server, "one")
@@ -98,6 +113,29 @@ async def test_a_node_is_no_relay(server: Path) -> None:
         await join(node, server, "one")
         async with linked(server, node.key) as posing:
             await posing.greet("relay")
+            assert (await posing.hear(control.Refused)).code == "role"
+            assert posing.said == []
+
+
+async def test_a_relay_becomes_no_node(server: Path) -> None:
+    seed = (server / "relay" / "machine.key").read_bytes()
+    async with linked(server) as node:
+        await join(node, server, "one")
+        async with linked(server, Ed25519PrivateKey.from_private_bytes(seed)) as posing:
+            await posing.greet("node")
+            assert (await posing.hear(control.Refused)).code == "role"
+            await posing.present()
+            assert (await posing.hear(control.Refused)).code == "role"
+            assert posing.said == []
+
+
+async def test_a_node_is_not_told_what_relays_are_after_its_hello_was_refused(server: Path) -> None:
+    async with linked(server) as node:
+        await join(node, server, "one")
+        async with linked(server, node.key, bytes(32)) as posing:
+            await posing.greet("relay")
+            assert (await posing.hear(control.Refused)).code == "role"
+            await posing.present()
             assert (await posing.hear(control.Refused)).code == "role"
             assert posing.said == []
 

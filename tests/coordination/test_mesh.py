@@ -180,6 +180,16 @@ async def test_a_relay_hears_whom_to_let_in_and_who_is_out(mesh: Mesh) -> None:
     assert second.revoked == (b"e" * 32,)
 
 
+async def test_nodes_hear_of_a_relay_that_comes_back_by_fresh_admissions(mesh: Mesh) -> None:
+    one = await join(mesh, 1)
+    while not one.waiting.empty():
+        one.waiting.get_nowait()
+    await mesh.admit(Outbox(b"relay"), 1, time.time())
+    fresh = await told(one)
+    assert isinstance(fresh, control.Admissions)
+    assert list(fresh.admissions) == ["relay-1"]
+
+
 async def test_where_a_relay_says_that_it_is_goes_to_all_and_is_kept(mesh: Mesh) -> None:
     one, relay = await join(mesh, 1), Outbox(b"relay")
     await mesh.admit(relay, 1, NOW)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import msgspec
+import pytest
 from tests.core.netmaps import (
     LEASE,
     MACHINE,
@@ -173,6 +174,28 @@ def test_a_netmap_that_is_refused_changes_nothing_and_is_told_once() -> None:
     assert talk.membership.netmap is before
 
 
+@pytest.mark.parametrize(
+    ("hostile", "why"),
+    [
+        (netmap(peer(), version=(1, 9), signer=MACHINE), "the root key does not name"),
+        (netmap(peer(), version=(1, 0)), "is not above"),
+        (netmap(peer(), version=(0, 9)), "is not above"),
+        (netmap(version=(1, 9), network=bytes(16)), "another network's"),
+        (netmap(version=(1, 9), node=bytes(32)), "another node's"),
+        (Held(netmap(version=(1, 9)).head, netmap(peer()).records), "not those that were signed"),
+    ],
+)
+def test_a_hostile_netmap_is_refused_and_the_one_in_force_stays(hostile: Held, why: str) -> None:
+    talk = Dialogue()
+    talk.be_up()
+    before = talk.membership.netmap
+    (announced,) = talk.hear(whole(hostile))
+    assert isinstance(announced, Announce)
+    assert why in announced.why
+    assert talk.membership.netmap is before
+    assert [type(said) for said in talk.hear(whole(netmap(version=(1, 2))))] == [on.Keep, on.Use]
+
+
 def test_a_delta_that_does_not_fit_asks_for_the_whole() -> None:
     talk = Dialogue()
     talk.be_up()
@@ -270,6 +293,46 @@ def test_a_restart_is_said_once_there_is_a_link() -> None:
     assert talk.greet()[-1] == control.Signal(PEER_KEY, "restarted")
 
 
+def test_words_to_all_wait_for_the_next_link_as_long_as_they_are_worth_saying() -> None:
+    talk = Dialogue()
+    talk.be_up()
+    assert talk.tell(on.SignalAsked(None, "session_lost")) == [control.Signal(PEER_KEY, "session_lost")]
+    talk.tell(on.Unlinked("reset"))
+    for kind in ("session_lost", "initiate", "session_lost"):
+        assert talk.tell(on.SignalAsked(None, kind)) == []
+    assert talk.tell(on.SignalAsked(PEER_KEY, "call_me_maybe")) == []
+    talk.now += 20
+    assert talk.greet()[-2:] == [control.Signal(PEER_KEY, kind) for kind in ("session_lost", "initiate")]
+    talk.tell(on.Unlinked("reset"))
+    talk.tell(on.SignalAsked(None, "initiate"))
+    talk.now += 40
+    assert control.Signal(PEER_KEY, "initiate") not in talk.greet()
+
+
+def test_a_link_that_does_not_answer_once_the_underlay_changed_is_given_up_and_words_go_by_the_next() -> None:
+    talk = Dialogue()
+    talk.be_up()
+    (ping,) = talk.tell(on.LinksMoved())
+    assert isinstance(ping, control.Ping)
+    assert talk.tell(on.LinksMoved()) == []
+    assert talk.tell(on.SignalAsked(None, "initiate")) == []
+    here = (Candidate("192.0.2.9:1", "host"),)
+    talk.tell(on.Moved(here, ()))
+    ended = [said for said in talk.wait(3.0) if isinstance(said, on.Unlink)]
+    assert ended == [on.Unlink("nothing was heard since the underlay changed")]
+    assert talk.greet()[-1] == control.Signal(PEER_KEY, "initiate", here)
+
+
+def test_a_link_that_answers_stays_though_the_underlay_changed() -> None:
+    talk = Dialogue()
+    talk.be_up()
+    (ping,) = talk.tell(on.LinksMoved())
+    assert isinstance(ping, control.Ping)
+    talk.tell(on.SignalAsked(None, "initiate"))
+    assert talk.hear(control.Pong(ping.id)) == [control.Signal(PEER_KEY, "initiate")]
+    assert talk.wait(5.0) == []
+
+
 def test_an_expired_node_key_is_drawn_anew_and_presented() -> None:
     talk = Dialogue(held=netmap())
     assert on.DrawKey() in talk.greet("expired")
@@ -278,19 +341,40 @@ def test_an_expired_node_key_is_drawn_anew_and_presented() -> None:
     assert present.node_key == bytes([77] * 32)
 
 
-def test_a_node_key_is_renewed_a_day_ahead_and_once() -> None:
+def test_a_node_key_is_renewed_so_early_that_a_week_without_the_server_costs_nothing() -> None:
     talk = Dialogue()
     talk.greet()
-    due = own(expires_at=NOW + 3600)
-    assert on.DrawKey() in talk.hear(whole(netmap(due)))
-    assert on.DrawKey() not in talk.hear(whole(netmap(due, peer(), version=(1, 2))))
+    assert on.DrawKey() not in talk.hear(whole(netmap(own(expires_at=NOW + 9 * 86400))))
+    due = own(expires_at=NOW + 7.9 * 86400)
+    assert on.DrawKey() in talk.hear(whole(netmap(due, version=(1, 2))))
+    assert on.DrawKey() not in talk.hear(whole(netmap(due, peer(), version=(1, 3))))
+
+
+def test_a_node_key_becomes_due_though_no_netmap_comes() -> None:
+    talk = Dialogue()
+    talk.greet()
+    talk.hear(whole(netmap(own(expires_at=NOW + 9 * 86400))))
+    talk.now += 86300
+    assert on.DrawKey() not in talk.hear(control.Pong(0))
+    talk.now += 200
+    assert on.DrawKey() in talk.hear(control.Pong(0))
+    assert on.DrawKey() not in talk.hear(control.Pong(0))
+
+
+def test_keys_that_live_for_less_than_that_are_renewed_once_a_day() -> None:
+    talk = Dialogue()
+    talk.greet()
+    assert on.DrawKey() in talk.hear(whole(netmap(own(expires_at=NOW + 3600))))
+    talk.now += 3600
+    assert on.DrawKey() not in talk.hear(whole(netmap(own(expires_at=NOW + 7200), version=(1, 2))))
 
 
 def test_admissions_are_used_with_the_netmap() -> None:
     talk = Dialogue()
     talk.be_up()
     admission = Signed(b"a", b"b", b"c")
-    (use,) = talk.hear(control.Admissions({"r1": admission}))
+    keep, use = talk.hear(control.Admissions({"r1": admission}))
+    assert keep == on.KeepAdmissions(OWN_KEY, {"r1": admission})
     assert isinstance(use, on.Use)
     assert use.admissions == {"r1": admission}
 

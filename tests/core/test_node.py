@@ -20,6 +20,7 @@ from shore.core.actions import (
     Resolve,
     SetMark,
     StartPlane,
+    TellPeers,
 )
 from shore.core.events import (
     Attached,
@@ -198,6 +199,16 @@ def test_a_new_brain_keeps_the_place_a_peer_was_last_seen_at() -> None:
     table = Table()
     table.tell(Attached(config(server()), 7, held, 51820))
     assert table.peer().paths[0].remote == "198.51.100.9:4000"
+
+
+def test_peers_of_a_mesh_are_told_of_sessions_that_died_with_a_plane_and_of_another_underlay() -> None:
+    table = running(mesh="shore.internal")
+    table.tell(LinksChanged((WIRED,)))
+    table.tell(PlaneLost("killed"))
+    assert TellPeers("session_lost") in table.tell(PlaneStarted(8))
+    moved = msgspec.structs.replace(WIRED, addresses=("192.0.2.77",))
+    assert TellPeers("initiate") in table.tell(LinksChanged((moved,)))
+    assert table.tell(LinksChanged((moved,))) == []
 
 
 def test_another_underlay_renews_every_session_and_the_same_one_none() -> None:

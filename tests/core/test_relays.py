@@ -370,3 +370,17 @@ def test_places_and_endpoints_are_told_apart() -> None:
     assert is_place(PLACE)
     assert not is_place("[100:1::5]:51820")
     assert not is_place("192.0.2.1:1")
+
+
+def test_a_relay_that_admits_us_anew_is_dialled_at_once() -> None:
+    table = Table(A, B)
+    table.up(1, "a")
+    for _ in range(5):
+        table.tell(LinkDialFailed("b", "refused"))
+        table.after(10)
+    table.tell(LinkDialFailed("b", "refused"))
+    assert table.after(1) == []
+    assert table.tell(Configured(table.config)) == []
+    fresh = msgspec.structs.replace(B, admission=Signed(b"later", b"\4" * 32, b"\5" * 64))
+    config = msgspec.structs.replace(table.config, relays=(A, fresh))
+    assert table.tell(Configured(config)) == [dial(fresh)]

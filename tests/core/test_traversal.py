@@ -110,3 +110,41 @@ def test_a_peer_of_a_file_is_never_called() -> None:
     table.tell(Configured(config(server())))
     table.fact(Acquainted(PEER, False))
     assert answered(table, "dead") == []
+
+
+def knocked(table: Table) -> bool:
+    """Whether anything may be sent where the peer's NAT stands."""
+    desired = table.node.desired()
+    assert desired is not None
+    return THERE in {path.remote for path in desired.peers[0].paths}
+
+
+def stranger(*candidates: Candidate) -> Table:
+    """A peer of a mesh that has said nothing yet."""
+    table = Table()
+    peer = server(endpoints=(), candidates=candidates, relays=("r",))
+    table.tell(Configured(config(peer, mesh="net.internal")))
+    table.tell(SocketsOpened(51820, (Socket(1, 4),)))
+    table.tell(PlaneStarted(7))
+    table.tell(LinksChanged((WIRED,)))
+    return table
+
+
+def test_nothing_is_sent_to_the_nat_of_a_peer_that_is_not_known_while_a_relay_may_come() -> None:
+    table = stranger(*TOLD)
+    assert not knocked(table)
+    after(table, 2.4)
+    assert not knocked(table)
+    assert table.node.deadline() is not None
+    after(table, 0.1)
+    assert knocked(table)
+
+
+def test_a_peer_that_has_no_nat_is_not_left_to_relays() -> None:
+    assert knocked(stranger(Candidate(THERE, "host")))
+
+
+def test_what_an_acquainted_peer_told_is_a_path_at_once() -> None:
+    table = stranger(*TOLD)
+    table.fact(Acquainted(PEER, False))
+    assert knocked(table)

@@ -44,6 +44,10 @@ class Machine:
     stream: web.WebSocketResponse | None = None
 
 
+# What nobody has to take.
+OFFERED = ("10.9.7.0/24", "0.0.0.0/0")
+
+
 class ControlServer:
     """`async with` it; `heard` is what nodes said, in order."""
 
@@ -144,7 +148,7 @@ class ControlServer:
             if other is not machine and other.node_key:
                 peer = Peer(other.name, other.node_key, (other.address,), "owner", LEASE + 9e9)
                 made[f"peer:{peer.node_key.hex()}"] = msgspec.structs.replace(
-                    peer, candidates=other.candidates
+                    peer, candidates=other.candidates, prefixes=OFFERED
                 )
         records = {name: msgspec.msgpack.encode(record) for name, record in made.items()}
         head = Head(NETWORK, key, 1, self._version, SEEN_AT, signing.digest(records))

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.core.netmaps import NETWORK, TRUST
+from tests.core.netmaps import NETWORK, NOW, TRUST
+from tests.io.connect_proxy import ConnectProxy
 from tests.io.control_server import ControlServer
 
+from shore import _native
 from shore.io import identity as kept
 from shore.io.joining import NotJoined, join, leave
+from shore.model.netmap import Signed
 from shore.wire import control
 
 
@@ -88,6 +91,19 @@ async def test_who_waits_for_approval_keeps_its_keys(tmp_path: Path) -> None:
     assert joined.machine_seed == before.machine_seed
 
 
+async def test_keys_that_the_server_may_know_outlive_a_try_that_does_not_reach_it(tmp_path: Path) -> None:
+    async with ControlServer(tmp_path, standing="pending") as server:
+        with pytest.raises(NotJoined, match="nobody approved"):
+            await join(server.token, "laptop", "shore0", 1, silent)
+    before = kept.read()
+    assert before is not None
+    with pytest.raises(NotJoined, match="no server of this network"):
+        await join(server.token, "laptop", "shore0", 0.5, silent)
+    after = kept.read()
+    assert after is not None
+    assert (after.machine_seed, after.node_key) == (before.machine_seed, before.node_key)
+
+
 async def test_a_member_joins_no_second_network(tmp_path: Path) -> None:
     async with ControlServer(tmp_path) as server:
         before = await join(server.token, "laptop", "shore0", 5, silent)
@@ -115,3 +131,38 @@ def test_a_netmap_that_cannot_be_read_is_asked_for_again(state: Path) -> None:
     drawn = kept.draw(kept.Network("shore0", "n", bytes(32), ("h:1",)))
     (state / "node" / "netmap").write_bytes(b"\xc1")
     assert kept.read() == drawn
+
+
+async def test_admissions_on_disk_are_gone_on_with_unless_they_are_another_keys(
+    tmp_path: Path, state: Path
+) -> None:
+    async with ControlServer(tmp_path) as server:
+        joined = await join(server.token, "laptop", "shore0", 5, silent)
+    key = _native.public_key(joined.node_key)
+    admission = Signed(b"admission", b"by", b"signature")
+    kept.keep_admitted(kept.Admitted(key, bytes(32), {"r1": admission}))
+    assert (state / "node" / "admissions").stat().st_mode & 0o777 == 0o600
+    read = kept.read()
+    assert read is not None
+    assert read.admitted == kept.Admitted(key, bytes(32), {"r1": admission})
+    assert read.tunnel(NOW).admission_key == bytes(32)
+
+    kept.keep_node_key(kept.new_node_key())
+    renewed = kept.read()
+    assert renewed is not None
+    assert renewed.tunnel(NOW).admission_key != bytes(32)
+
+    (state / "node" / "admissions").write_bytes(b"damaged")
+    assert kept.read() == msgspec.structs.replace(renewed, admitted=None)
+
+
+async def test_a_proxy_that_was_chosen_is_used_in_place_of_the_environments_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    async with ControlServer(tmp_path) as server, ConnectProxy() as proxy:
+        joined = await join(server.token, "laptop", "shore0", 5, silent, proxy=proxy.url)
+    assert proxy.asked == list(server.token.addresses)
+    assert joined.network.proxy == joined.tunnel(NOW).proxy == proxy.url
+    assert joined == kept.read()

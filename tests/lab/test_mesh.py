@@ -180,6 +180,21 @@ def test_peers_of_a_network_are_not_for_wg_set_nor_for_people_to_name(mesh: Mesh
     assert [(peer.name, peer.redundancy) for peer in mesh.laptop.status().peers] == [("hub", "always")]
 
 
+@pytest.mark.slow
+def test_a_prefix_beyond_a_peers_addresses_needs_consent(mesh: Mesh) -> None:
+    for end in (mesh.hub, mesh.laptop):
+        end.join(mesh.token)
+    own = (f"{mesh.hub.address()}/32",)
+    until(lambda: _allowed(mesh) == own, within_s=5)
+    mesh.laptop.shore("accept", "10.9.0.0/16")
+    until(lambda: _allowed(mesh) == (*own, "10.9.7.0/24"), within_s=5)
+    os.kill(mesh.laptop.status().brain_pid, signal.SIGKILL)
+    until(lambda: mesh.laptop.server().state == "up", within_s=10)
+    assert _allowed(mesh) == (*own, "10.9.7.0/24")
+    mesh.laptop.shore("accept", "--withdraw", "10.9.0.0/16")
+    until(lambda: _allowed(mesh) == own, within_s=5)
+
+
 def test_logout_forgets_the_keys_and_a_second_join_is_another_machine(mesh: Mesh) -> None:
     mesh.laptop.join(mesh.token)
     with pytest.raises(LabFailed, match="in a network already"):
@@ -206,6 +221,10 @@ def test_a_token_is_in_no_process_list(mesh: Mesh) -> None:
         assert joining.stderr is not None
         assert "no server of this network" in joining.stderr.read()
     assert not (mesh.laptop.directory / "state" / "node").exists()
+
+
+def _allowed(mesh: Mesh) -> tuple[str, ...]:
+    return next((peer.allowed_ips for peer in mesh.laptop.status().peers), ())
 
 
 def _resolved(mesh: Mesh, name: str) -> str:

@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +19,25 @@ from shore.lab.pinger import Pinger
 pytestmark = [pytest.mark.lab]
 FOUR_COMMANDS_WITHIN_S = 60.0
 PING_WITHIN_S = 3.0
+UP_FROM_DISK_WITHIN_S = 5.0
+NO_UDP = """
+    table inet blocked {
+        chain output {
+            type filter hook output priority 0;
+            oifname "eth0" meta l4proto udp drop
+        }
+    }
+"""
 # A start of Python with all that a server needs, on a busy machine.
 REPLACED_WITHIN_S = 20.0
+NOTHING_PASSES = """
+    table inet shut {
+        chain forward {
+            type filter hook forward priority 0; policy drop;
+            meta l4proto tcp counter drop
+        }
+    }
+"""
 
 
 @pytest.fixture
@@ -88,6 +107,49 @@ def test_four_commands_make_a_network_that_outlives_its_parts(hub: Member, lapto
     assert (second.returncode, second.stderr.count("\n")) == (1, 1)
     assert "this machine has founded a network already" in second.stderr
     assert hub.program("server") is not None
+
+
+@pytest.mark.slow
+def test_a_node_that_boots_while_the_server_is_down_is_up_through_the_relay(
+    hub: Member, laptop: Member
+) -> None:
+    laptop.join(hub.found())
+    address = laptop.shore("ip", "hub").split()[0]
+    until(lambda: laptop.host.reaches(address, within_s=1), within_s=5)
+    admissions = laptop.directory / "state" / "node" / "admissions"
+    until(admissions.exists, within_s=5)
+    assert admissions.stat().st_mode & 0o777 == 0o600
+
+    hub.stop_program("server")
+    laptop.shore("down")
+    shutil.rmtree(laptop.directory / "run")
+    laptop.host.run("nft", "-f", "-", stdin=NO_UDP)
+    booted = time.monotonic()
+    laptop.shore("up")
+    until(lambda: laptop.host.reaches(address, within_s=1), within_s=UP_FROM_DISK_WITHIN_S)
+    assert time.monotonic() - booted < UP_FROM_DISK_WITHIN_S
+    states = {link.kind: link.state for link in laptop.status().links}
+    assert states == {"server": "down", "relay": "up"}
+
+
+@pytest.mark.slow
+def test_behind_a_proxy_alone_nothing_goes_past_it(net: NatNet, hub: Member, laptop: Member) -> None:
+    token = hub.found()
+    words = ("-m", "tests.io.connect_proxy", "10.1.0.1", "3128")
+    inside = net.router.inside(sys.executable, *words)
+    with subprocess.Popen(inside, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as proxy:
+        try:
+            assert proxy.stdout is not None
+            proxy.stdout.readline()
+            net.router.run("nft", "-f", "-", stdin=NOTHING_PASSES)
+            laptop.shore("up", "--join", "-", "--proxy", "http://10.1.0.1:3128", stdin=token)
+            address = laptop.shore("ip", "hub").split()[0]
+            until(lambda: laptop.host.reaches(address, within_s=1), within_s=10)
+            until(lambda: _links_up(laptop), within_s=10)
+            rules = net.router.run("nft", "list", "chain", "inet", "shut", "forward")
+            assert "counter packets 0 bytes 0 drop" in rules, "streams went past the proxy"
+        finally:
+            proxy.kill()
 
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])

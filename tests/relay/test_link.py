@@ -5,11 +5,13 @@ import os
 from pathlib import Path
 
 import msgspec
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.relay.network import NETWORK, Network, Node, running
 from websockets.asyncio.server import ServerConnection, unix_serve
 
 from shore.model.relay import RelayConfig
+from shore.relay.link import NotOurs, ServerLink
 from shore.wire import control, relay, signing
 
 A, B = bytes([1] * 32), bytes([2] * 32)
@@ -31,7 +33,7 @@ async def test_who_is_revoked_leaves_at_once_and_stays_out_without_the_server(tm
         assert hello == control.Hello(signing.public_of(machine), signature, "relay")
         await socket.send(control.encode(control.StandingIs(NETWORK, "member", 0)))
         offering = control.from_node(await socket.recv(decode=False))
-        assert offering == control.Offering(config.addresses, config.udp_addresses)
+        assert offering == control.Offering(config.addresses, config.udp_addresses, config.pin)
         offered.set()
         await revoke.wait()
         await socket.send(control.encode(control.Admitting(root, NETWORK, config.statements, (A,))))
@@ -51,3 +53,16 @@ async def test_who_is_revoked_leaves_at_once_and_stays_out_without_the_server(tm
             assert b.hear() == (relay.PONG, b"12345678")
     kept = msgspec.json.decode((tmp_path / "relay.json").read_bytes(), type=RelayConfig)
     assert kept.revoked == (A,)
+
+
+def test_a_server_that_the_root_key_does_not_name_hears_nothing_of_the_relay(tmp_path: Path) -> None:
+    network, key = Network(tmp_path), Ed25519PrivateKey.generate()
+    config = network.config(server_addresses=("192.0.2.1:443",))
+    link = ServerLink(tmp_path, config, lambda _config: None)
+    named = (network.statement("server", network.pin),)
+    challenge = control.Challenge((1,), bytes(32), config.root, named)
+    with pytest.raises(NotOurs, match="not the server that the network's root key names"):
+        link._hello(challenge, key, bytes(32))
+    said = link._hello(challenge, key, network.pin)
+    content = control.hello_content(bytes(32), network.pin, "relay", 1)
+    assert signing.is_signed(said.machine_key, signing.HELLO, content, said.signature)

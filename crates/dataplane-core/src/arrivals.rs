@@ -7,7 +7,7 @@ use crate::allowed_ips::addresses;
 use crate::engine::{
     COOKIE_REPLY_LEN, DATA_OVERHEAD, INITIATION_LEN, Progress, RESPONSE_LEN, receiver_of,
 };
-use crate::facts::DropReason;
+use crate::facts::{DropReason, Fact};
 use crate::fit::mss;
 use crate::fit::pieces::{Joined, is_piece};
 use crate::greetings::Greeted;
@@ -46,6 +46,33 @@ impl Plane {
                 self.probe_message(source, datagram, now)
             }
             _ => Err((None, DropReason::MalformedDatagram)),
+        }
+    }
+
+    /// What a link to a relay says of itself, and of who is there: `LinkUp`, `LinkDown`, `LinkLeaving`, `Away`.
+    ///
+    /// A path to who is away is in doubt, as one that the kernel refuses is, and no more than that: a relay
+    /// may lie, and the peer may be back.
+    pub fn told_by_link(&mut self, fact: Fact, now: Moment) {
+        match &fact {
+            Fact::LinkDown { link, .. } => self.note_closed(*link, now),
+            Fact::Away { link, remote } => self.doubt_place(
+                Source {
+                    socket: *link,
+                    remote: *remote,
+                },
+                now,
+            ),
+            _ => {}
+        }
+        self.note_fact(fact, now);
+    }
+
+    fn doubt_place(&mut self, place: Source, now: Moment) {
+        for peer in self.peers.iter_mut().flatten() {
+            if peer.paths.refused(place, now) {
+                peer.pump(&mut self.outputs, now);
+            }
         }
     }
 

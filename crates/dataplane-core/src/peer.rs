@@ -105,9 +105,14 @@ impl Peer {
             self.paths.doubt(now);
         }
         if desired.prime > self.desired.prime {
+            self.paths.open(now);
             self.prime(outputs, now);
         }
+        let called = desired.prime > self.desired.prime && desired.poke > self.desired.poke;
         self.paths.poke(self.desired.poke, desired.poke);
+        if called {
+            self.paths.release();
+        }
         self.desired = desired;
     }
 

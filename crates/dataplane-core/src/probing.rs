@@ -154,7 +154,11 @@ impl Peer {
     }
 
     fn acquainted(&mut self, restarted: bool, outputs: &mut Outputs, now: Moment) {
+        let known = self.paths.is_probed();
         self.paths.begin_probing();
+        if restarted || !known {
+            self.paths.open_new(now);
+        }
         self.probing.told.clear();
         self.probing.greetings = 0;
         if restarted {
@@ -213,6 +217,7 @@ impl Peer {
             self.lane.session(now).is_some() || self.view(now).wanted || self.paths.is_poked();
         let mut earliest = now + PAUSE;
         if needed && self.paths.is_probed() {
+            self.prime(outputs, now);
             if !self.send_probes(outputs, now) {
                 earliest = now + NEXT_TOKEN;
             }
@@ -225,6 +230,9 @@ impl Peer {
         let probing = self
             .paths
             .deadline(self.is_busy(now), now)
+            .into_iter()
+            .chain(self.paths.next_opening())
+            .min()
             .filter(|_| needed)
             .map(|due| due.max(earliest));
         let soon = [outputs.soon, greeting, probing]
@@ -347,6 +355,9 @@ impl Peer {
         let Some(primary) = self.paths.primary() else {
             return;
         };
+        if changed {
+            self.paths.hold_back(now);
+        }
         self.probing.told.clone_from(candidates);
         self.probing.repeat_at = now + if changed { REPEAT_SOON } else { REPEAT };
         let message = Message::Candidates(candidates.clone());

@@ -68,6 +68,9 @@ impl Peer {
             socket: question.socket,
             remote: question.remote,
         };
+        if self.paths.is_shut(to) {
+            return;
+        }
         let headers = outer_headers(question.remote);
         let Some(size) = usize::from(question.size).checked_sub(headers) else {
             return;

@@ -16,7 +16,9 @@ fn only_paths_without_an_answer_are_primed_and_once_for_each_time_it_is_asked() 
     wire.ping_for(0, 1, millis(50), secs(15));
     wire.change(0, |desired| desired.peers[0].prime = 2);
     wire.change(0, |desired| desired.peers[0].prime = 2);
-    wire.run(millis(50));
+    wire.run(millis(100));
+    assert_eq!(wire.brief, [(second(1), second(2), 2)]);
+    wire.run(millis(100));
     let to_second = [2, 3, 4].map(|hops| (second(1), second(2), hops));
     assert_eq!(wire.brief, to_second);
 }

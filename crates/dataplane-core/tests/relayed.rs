@@ -2,12 +2,16 @@
 
 mod wire;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use serde_bytes::{ByteArray, ByteBuf};
 use shore_dataplane_core::desired::{Link, Path, PathKind, SocketId};
 use shore_dataplane_core::engine::model::public_key;
+use shore_dataplane_core::facts::Fact;
 use shore_dataplane_core::relay::{place_of, tag_at, tag_of};
+use shore_dataplane_core::time::Moment;
 use wire::{SOCKET, Wire, desired, millis, outer, peer, private, secs};
 
 const LINK: SocketId = 7;
@@ -118,8 +122,40 @@ fn a_link_that_goes_down_is_left_at_once() {
     wire.ping_for(0, 1, millis(100), secs(3));
     assert_eq!(endpoint(&wire), Some(place(2)));
     let now = wire.now;
-    wire.nodes[0].plane.note_closed(LINK, now);
+    let reason = String::from("the relay closed it");
+    let ended = Fact::LinkDown { link: LINK, reason };
+    wire.nodes[0].plane.told_by_link(ended, now);
     assert_eq!(endpoint(&wire), Some(outer(2)));
+}
+
+#[test]
+fn packets_for_a_peer_that_its_relay_calls_away_go_by_another_path_as_well_at_once() {
+    let mut wire = linked(PathKind::Relay);
+    wire.ping_for(0, 1, millis(100), secs(5));
+    assert_eq!(endpoint(&wire), Some(place(2)));
+    wire.loses = Box::new(|from, _, _, _| from == place(1));
+    say_away(&mut wire, place(2));
+    assert_eq!(wire.ping_for(0, 1, millis(20), secs(3)), (150, 150));
+    assert_eq!(endpoint(&wire), Some(outer(2)));
+}
+
+#[test]
+fn a_relay_that_lies_about_who_is_away_costs_nothing() {
+    let mut wire = linked(PathKind::Relay);
+    block_udp(&mut wire);
+    wire.ping_for(0, 1, millis(100), secs(5));
+    for _ in 0..10 {
+        say_away(&mut wire, place(2));
+        say_away(&mut wire, place(3));
+        assert_eq!(wire.ping_for(0, 1, millis(100), secs(1)), (10, 10));
+    }
+    assert_eq!(endpoint(&wire), Some(place(2)));
+}
+
+fn say_away(wire: &mut Wire, remote: SocketAddr) {
+    let now = wire.now;
+    let away = Fact::Away { link: LINK, remote };
+    wire.nodes[0].plane.told_by_link(away, now);
 }
 
 #[test]
@@ -131,4 +167,64 @@ fn a_path_by_a_link_leads_to_a_place_and_no_other_does() {
         let now = wire.now;
         assert!(wire.nodes[0].plane.apply(state, 0, now).is_err());
     }
+}
+
+/// What left a node for the other one's endpoint with enough hops to arrive, and when: nothing of it does.
+fn watch_direct(wire: &mut Wire) -> Rc<RefCell<Vec<(SocketAddr, Moment)>>> {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let kept = seen.clone();
+    wire.loses = Box::new(move |from, _, _, now| {
+        let direct = tag_at(from).is_none();
+        if direct {
+            kept.borrow_mut().push((from, now));
+        }
+        direct
+    });
+    seen
+}
+
+#[test]
+fn nothing_arrives_at_a_nat_before_both_ends_had_time_to_open_their_own() {
+    let mut wire = linked(PathKind::Relay);
+    let (seen, began) = (watch_direct(&mut wire), wire.now);
+    wire.ping(0, 1);
+    while !(wire.counters(0).probed && wire.counters(1).probed) {
+        assert!(
+            wire.now.since(began) < secs(3),
+            "they did not become acquainted"
+        );
+        wire.run(millis(10));
+    }
+    wire.run(millis(180));
+    let opened = [(outer(1), outer(2), 2), (outer(2), outer(1), 2)];
+    assert!(opened.iter().all(|brief| wire.brief.contains(brief)));
+    assert!(wire.brief.len() <= 6, "{:?}", wire.brief);
+    assert_eq!(*seen.borrow(), [], "it was too early");
+    wire.run(secs(1));
+    let senders: Vec<_> = seen.borrow().iter().map(|(from, _)| *from).collect();
+    assert!(senders.contains(&outer(1)) && senders.contains(&outer(2)));
+}
+
+#[test]
+fn a_place_that_never_answered_is_left_alone_until_it_is_opened_again() {
+    let mut wire = linked(PathKind::Relay);
+    let seen = watch_direct(&mut wire);
+    wire.ping(0, 1);
+    wire.run(secs(5));
+    seen.borrow_mut().clear();
+    wire.ping_for(0, 1, millis(50), secs(30));
+    assert_eq!(*seen.borrow(), []);
+    wire.change(0, |desired| desired.peers[0].prime += 1);
+    wire.change(0, |desired| desired.peers[0].poke += 1);
+    wire.run(millis(200));
+    assert_eq!(*seen.borrow(), [], "the one that calls waits");
+    wire.change(1, |desired| {
+        desired.peers[0].prime += 1;
+        desired.peers[0].poke += 1;
+    });
+    wire.run(millis(20));
+    let senders: Vec<_> = seen.borrow().iter().map(|(from, _)| *from).collect();
+    assert_eq!(senders, [outer(2)], "the one that was called does not");
+    wire.run(millis(100));
+    assert!(seen.borrow().iter().any(|(from, _)| *from == outer(1)));
 }

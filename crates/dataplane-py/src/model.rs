@@ -10,7 +10,7 @@ use shore_dataplane::{decode, encode};
 use shore_dataplane_core::desired::Measurement;
 use shore_dataplane_core::engine::DATA_OVERHEAD;
 use shore_dataplane_core::engine::model::{self, Models};
-use shore_dataplane_core::facts::DropReason;
+use shore_dataplane_core::facts::{DropReason, Fact};
 use shore_dataplane_core::plane::{
     Destination, PeerSlot, Plane, Received, Source, Transmit, padded_len,
 };
@@ -121,6 +121,30 @@ impl ModelPlane {
         let sent = (peer.map(PeerSlot), place(socket, remote)?);
         self.plane
             .note_refused(sent, DropReason::SendError, 1, moment(now));
+        Ok(())
+    }
+
+    fn link_up(&mut self, link: u32, observed: &str, now: f64) -> PyResult<()> {
+        let observed = place(link, observed)?.remote;
+        let udp = Vec::new();
+        let fact = Fact::LinkUp {
+            link,
+            observed,
+            udp,
+        };
+        self.plane.told_by_link(fact, moment(now));
+        Ok(())
+    }
+
+    fn link_down(&mut self, link: u32, reason: String, now: f64) {
+        let fact = Fact::LinkDown { link, reason };
+        self.plane.told_by_link(fact, moment(now));
+    }
+
+    fn away(&mut self, link: u32, remote: &str, now: f64) -> PyResult<()> {
+        let remote = place(link, remote)?.remote;
+        self.plane
+            .told_by_link(Fact::Away { link, remote }, moment(now));
         Ok(())
     }
 

@@ -71,11 +71,10 @@ impl Sockets {
             let mut ended = false;
             for fact in link.facts() {
                 ended |= matches!(fact, Fact::LinkDown { .. });
-                plane.note_fact(fact, now);
+                plane.told_by_link(fact, now);
             }
             if ended {
                 epoll.forget(link.fd());
-                plane.note_closed(link.id, now);
             } else if !link.is_down() {
                 let (token, writing) = (SOCKETS + u64::from(link.id), link.wants_to_write());
                 let _ = epoll.watch_writing(link.fd(), token, writing);

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 import click
 import msgspec
 
-from shore.cli import mesh, programs
+from shore.cli import boot, mesh, programs
 from shore.cli.asking import FAILED, USAGE, fail
 from shore.cli.server import obtain
 from shore.cli.start import take_down
@@ -57,6 +57,7 @@ def found_network(plan: Plan) -> None:
     advertise = plan.advertise or advertised(asyncio.run(read_links()))
     if not advertise:
         fail("this machine has no address that others could reach: name one with --advertise", FAILED)
+    boot.make_user()
     sockets: dict[str, Sockets] = {}
     try:
         for program in reversed(NAMES):
@@ -75,6 +76,8 @@ def found_network(plan: Plan) -> None:
         _undo(plan.interface, sockets.values())
         _say_why(error)
         raise
+    if (missing := boot.enable(boot.PROGRAMS)) is not None:
+        click.echo(f"note: {missing}", err=True)
     click.echo(f"the network `{plan.network}` is founded at {', '.join(_addresses())}; others join with")
     click.echo(f"shore up --join {token}")
 
@@ -138,6 +141,7 @@ def _undo(interface: str, opened: Iterable[Sockets]) -> None:
     for name in NAMES:
         kept_programs.stop(name)
         kept_programs.remove(name)
+    boot.disable([boot.tunnel_unit(interface)])
     kept.forget()
     for empty in (state.root(), runtime.root()):
         if empty.is_dir() and not os.listdir(empty):

@@ -20,10 +20,12 @@ from shore.cli import cleanup as clean
 from shore.cli import mesh, peers, programs
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
+from shore.cli.consent import accept
 from shore.cli.database import db
 from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
+from shore.cli.relay import relay
 from shore.cli.server import invite, nodes, server, tokens
 from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
 from shore.cli.unit import unit_text
@@ -66,6 +68,7 @@ def main() -> None:
 @click.option("--stun-port", type=PORT, default=3478, show_default=True, help="With --new: the UDP port.")
 @click.option("--name", help="With --new, --join: what this node shall be called; else as the machine is.")
 @click.option("--interface", default="shore0", show_default=True, help="With either: the tunnel's name.")
+@click.option("--proxy", metavar="URL", help="With --join or alone: reach server and relays through it.")
 @click.option("--timeout", default="30s", show_default=True, help="With either: how long to try to join.")
 @click.option("--foreground", is_flag=True, help="Stay until the tunnel goes down; SIGINT takes it down.")
 @click.option(
@@ -83,6 +86,7 @@ def up(
     stun_port: int,
     name: str | None,
     interface: str,
+    proxy: str | None,
     timeout: str,
     foreground: bool,
     confirm: str | None,
@@ -104,12 +108,12 @@ def up(
         if conf is not None or (join_from is not None and join_file is not None):
             fail("it is `shore up --join TOKEN` or `shore up --join-file FILE`, without CONF", USAGE)
         token = mesh.read_token(join_from, join_file)
-        mesh.join_network(token, name, interface, seconds(timeout))
+        mesh.join_network(token, name, interface, seconds(timeout), proxy or None)
         return
     if conf is None:
         if (founded := programs.known()) is not None:
             programs.start_programs(founded)
-        mesh.resume()
+        mesh.resume(proxy)
         return
     confirm_s = None if confirm is None else seconds(confirm)
     if foreground and systemd.is_asked_for():
@@ -245,7 +249,7 @@ def unit(program: str | None) -> None:
     shore unit > /etc/systemd/system/shore@.service && systemctl daemon-reload
     shore unit relay > /etc/systemd/system/shore-relay.service
     """
-    click.echo(unit_text(program), nl=False)
+    click.echo(unit_text(program, further=program == "relay" and programs.is_further_relay()), nl=False)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -294,12 +298,13 @@ def _read(conf: str, *, code: int = FAILED) -> TunnelConfig:
 
 
 def _go_on_as_brain(conf: str, confirm_s: float | None) -> NoReturn:
-    """Become the brain that systemd waits for: of a tunnel in force if there is one, else of CONF."""
+    """Become the brain that systemd waits for: of what is in force, else of the network, else of CONF."""
     runtime = Runtime(_name(conf))
     try:
         if runtime.is_left:
             become_brain(runtime, None)
-        become_brain(runtime, api.Start(_read(conf, code=REFUSED), confirm_s))
+        config = mesh.tunnel_called(conf, REFUSED) or _read(conf, code=REFUSED)
+        become_brain(runtime, api.Start(config, confirm_s))
     except NotStarted as error:
         fail(str(error), REFUSED)
 
@@ -314,6 +319,7 @@ def _log_line(entry: dict[str, object]) -> str:
 
 
 for command in (
+    accept,
     mesh.ip,
     mesh.logout,
     mesh.peers,
@@ -329,6 +335,7 @@ for command in (
     tokens,
     nodes,
     server,
+    relay,
 ):
     main.add_command(command)
 for command in (programs.start, programs.stop, db):

@@ -11,14 +11,18 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
+from shore.cli import boot
 from shore.cli.asking import FAILED, NOT_RUNNING, TIMED_OUT, USAGE, fail, obtain, running
 from shore.cli.peers import one
 from shore.cli.start import NotStarted, give_brain, start
 from shore.core.netmap import LABEL, NotTaken
 from shore.io import identity as kept
 from shore.io.identity import Identity
+from shore.io.proxy import parse_proxy
 from shore.io.runtime import Runtime
+from shore.model.config import TunnelConfig
 from shore.model.status import TunnelStatus
 from shore.wire import api
 from shore.wire.token import Token, parse_token
@@ -61,7 +65,9 @@ def read_token(join_from: str | None, file: str | None) -> Token:
         fail(str(error), USAGE)
 
 
-def join_network(token: Token, name: str | None, interface: str, within: float) -> None:
+def join_network(
+    token: Token, name: str | None, interface: str, within: float, proxy: str | None = None
+) -> None:
     """Become a member and bring up the tunnel; returns when it has its address and a link to the server."""
     # aiohttp takes a tenth of a second, which no other command has to wait for.
     from shore.io.joining import NotJoined, join  # noqa: PLC0415
@@ -69,10 +75,11 @@ def join_network(token: Token, name: str | None, interface: str, within: float) 
     name = default_name() if name is None else name
     if not LABEL.match(name):
         fail(f"`{name}` is no name for a node: a to z, 0 to 9 and `-`, at most 63 of them", USAGE)
+    _check_proxy(proxy)
     deadline = time.monotonic() + within
     try:
         Runtime(interface).make()
-        joined = asyncio.run(join(token, name, interface, within, _say))
+        joined = asyncio.run(join(token, name, interface, within, _say, proxy=proxy))
     except (NotJoined, kept.Damaged) as error:
         fail(str(error), TIMED_OUT if "within" in str(error) else FAILED)
     except OSError as error:
@@ -80,11 +87,17 @@ def join_network(token: Token, name: str | None, interface: str, within: float) 
     except KeyboardInterrupt:
         fail("interrupted: this machine did not join", FAILED)
     _bring_up(joined)
+    if (missing := boot.enable([boot.tunnel_unit(interface)])) is not None:
+        click.echo(f"note: {missing}", err=True)
     _wait_for_server(interface, deadline)
 
 
-def resume() -> None:
-    """Bring up the tunnel of the network that this machine joined, with or without its server."""
+def resume(proxy: str | None = None) -> None:
+    """Bring up the tunnel of the network that this machine joined, with or without its server.
+
+    A `proxy` is kept in place of the former one; an empty one leaves it to the environment.
+    """
+    _check_proxy(proxy)
     joined = _joined()
     if joined is None:
         fail(
@@ -92,7 +105,20 @@ def resume() -> None:
             "one, `shore up CONF` brings up a tunnel from a file",
             USAGE,
         )
+    if proxy is not None:
+        joined = _keep_proxy(joined, proxy or None)
     _bring_up(joined)
+
+
+def tunnel_called(name: str, code: int) -> TunnelConfig | None:
+    """The joined network's tunnel as the disk has it, if it is called so; `code` ends what cannot be used."""
+    try:
+        joined = kept.read()
+        if joined is None or joined.network.interface != name:
+            return None
+        return joined.tunnel(time.time())
+    except (kept.Damaged, NotTaken, OSError) as error:
+        fail(f"the network of {name} cannot be gone on with: {error}", code)
 
 
 def interface() -> str | None:
@@ -121,6 +147,8 @@ def logout() -> None:
                 f"{joined.network.name}` there",
                 err=True,
             )
+    if joined is not None:
+        boot.disable([boot.tunnel_unit(joined.network.interface)])
     try:
         kept.forget()
     except OSError as error:
@@ -166,6 +194,25 @@ def default_name() -> str:
     label = os.uname().nodename.partition(".")[0].lower()
     allowed = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in label)
     return allowed.strip("-")[:63].strip("-") or "node"
+
+
+def _check_proxy(url: str | None) -> None:
+    try:
+        if url:
+            parse_proxy(url)
+    except ValueError as error:
+        fail(f"`{url}`: {error}", USAGE)
+
+
+def _keep_proxy(joined: Identity, proxy: str | None) -> Identity:
+    network = msgspec.structs.replace(joined.network, proxy=proxy)
+    if Runtime(network.interface).is_held("brain"):
+        fail(f"{network.interface} is up: `shore down`, then `shore up --proxy URL`", FAILED)
+    try:
+        kept.keep_network(network)
+    except OSError as error:
+        fail(f"{error.filename}: {(error.strerror or '').lower()}: run as root", FAILED)
+    return msgspec.structs.replace(joined, network=network)
 
 
 def _peer_row(tunnel: TunnelStatus, at: int) -> tuple[str, str, str, str]:

@@ -51,6 +51,14 @@ def known() -> Founded | None:
         return None
 
 
+def is_further_relay() -> bool:
+    """Whether this machine joined a network as a relay, as far as we may see."""
+    try:
+        return programs.further_relay() is not None
+    except (NotRun, PermissionError):
+        return False
+
+
 def need_root() -> None:
     """The end with one sentence for anybody else."""
     if os.geteuid() != 0:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from shore.cli.asking import FAILED, NOT_RUNNING, TIMED_OUT, fail, seconds
+from shore.cli.asking import FAILED, NOT_RUNNING, TIMED_OUT, USAGE, fail, seconds
 from shore.io import serverapi
 from shore.io.state import root
 from shore.wire import server as said
@@ -35,15 +35,26 @@ class _Line(msgspec.Struct):
 @click.option("--tag", "tags", multiple=True, help="The machine acts for nobody; it is what its tags say.")
 @click.option("--ephemeral", is_flag=True, help="The machine is forgotten 5 min after it went away.")
 @click.option("--user", default="owner", show_default=True, help="Whose machine it is.")
+@click.option("--relay", is_flag=True, help="The machine becomes a further relay, and no node by it.")
 @JSON
 def invite(
-    *, reusable: bool, expires: str, tags: tuple[str, ...], ephemeral: bool, user: str, as_json: bool
+    *,
+    reusable: bool,
+    expires: str,
+    tags: tuple[str, ...],
+    ephemeral: bool,
+    user: str,
+    relay: bool,
+    as_json: bool,
 ) -> None:
     """Print the command that lets a machine join the network."""
+    if relay and (ephemeral or tags):
+        fail("a relay is neither ephemeral nor does it have tags: it is no node", USAGE)
     lifetime = None if expires == NEVER else seconds(expires)
-    asked = said.Invite(user, tags, reusable, ephemeral, lifetime)
+    asked = said.Invite(user, tags, reusable, ephemeral, lifetime, "relay" if relay else "node")
     made = obtain("POST", "/tokens", said.Invited, asked)
-    line = _Line(1, made.token, f"shore up --join {made.token}")
+    command = "relay" if relay else "up"
+    line = _Line(1, made.token, f"shore {command} --join {made.token}")
     click.echo(msgspec.json.encode(line).decode() if as_json else line.command)
 
 
@@ -61,6 +72,7 @@ def tokens(context: click.Context, as_json: bool) -> None:
     for token in found.tokens:
         words = [token.prefix, token.state, token.user, *(f"tag:{tag}" for tag in token.tags)]
         words += ["reusable"] * token.reusable + ["ephemeral"] * token.ephemeral
+        words += ["relay"] * (token.role == "relay")
         if token.state == "open" and token.expires_at is not None:
             words.append(f"expires {time.strftime('%F %T', time.localtime(token.expires_at))}")
         click.echo("  ".join(words))

@@ -10,12 +10,24 @@ from importlib.resources import files
 from pathlib import Path
 
 PACKAGED = "/usr/bin/shore"
+FURTHER = {
+    "on the machine that `shore up --new` founded it on": "on a machine that `shore relay --join` made one",
+    "server/network.json": "relay/relay.json",
+    "shore server start --foreground PROGRAM": "shore relay start --foreground",
+    "`shore server stop`": "`shore relay stop`",
+}
 
 
-def unit_text(program: str | None = None) -> str:
-    """shore@.service, or shore-PROGRAM.service, with the command that prints it."""
+def unit_text(program: str | None = None, *, further: bool = False) -> str:
+    """shore@.service, or shore-PROGRAM.service, with the command that prints it.
+
+    `further`: of the relay of a machine that joined as one, without a server beside it.
+    """
     file = "shore@.service" if program is None else "shore-program.service"
     text = files("shore.cli").joinpath(file).read_text(encoding="utf-8")
+    if further:
+        for words, instead in FURTHER.items():
+            text = text.replace(words, instead)
     return text.replace("PROGRAM", program or "").replace(PACKAGED, str(_command()))
 
 

@@ -12,7 +12,6 @@ Statements are good for ten years: the root key may be far away. The directories
 founding that was cut short has made nothing.
 """
 
-import datetime
 import os
 import shutil
 import time
@@ -20,19 +19,12 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 
 from shore.coordination import migrations, names, schema
 from shore.coordination.policy import STARTER
 from shore.io import runtime
+from shore.io.certificate import new_certificate, new_key, with_port, write_new
 from shore.io.user import plane_user
 from shore.model.netmap import Role, Signed, Statement
 from shore.wire import signing
@@ -69,7 +61,10 @@ def found(state: Path, name: str, advertise: tuple[str, ...], port: int, stun_po
     for there in (server, relay):
         if there.exists():
             raise NotFounded(f"{there} is there already: a network is founded once")
-    addresses = tuple(_with_port(host, port) for host in advertise)
+    try:
+        addresses = tuple(with_port(host, port) for host in advertise)
+    except ValueError as error:
+        raise NotFounded(str(error)) from None
     udp = tuple(f"{address.rpartition(':')[0]}:{stun_port}" for address in addresses)
     making = state / ".founding"
     shutil.rmtree(making, ignore_errors=True)
@@ -124,9 +119,9 @@ def _make(
     server, relay = making / "server", making / "relay"
     server.mkdir(mode=0o700)
     relay.mkdir(mode=0o700)
-    root, netmap = _new_key(server / "root.key"), _new_key(server / "netmap.key")
-    machine = _new_key(relay / "machine.key")
-    pin = _new_certificate(relay, name)
+    root, netmap = new_key(server / "root.key"), new_key(server / "netmap.key")
+    machine = new_key(relay / "machine.key")
+    pin = new_certificate(relay, name)
     network, now = os.urandom(16), time.time()
     roles: tuple[tuple[Role, bytes], ...] = (
         ("netmap", signing.public_of(netmap)),
@@ -140,9 +135,9 @@ def _make(
     range_v6 = str(names.draw_range_v6(os.urandom(5)))
     public = signing.public_of(root)
     founded = Founded(name, network, public, pin, range_v6, addresses, udp, statements, *ports)
-    _write(server / "network.json", msgspec.json.encode(founded))
-    _write(server / "policy.hujson", STARTER.encode())
-    _write(relay / "relay.json", msgspec.json.encode(_relay_config(founded)))
+    write_new(server / "network.json", msgspec.json.encode(founded))
+    write_new(server / "policy.hujson", STARTER.encode())
+    write_new(relay / "relay.json", msgspec.json.encode(_relay_config(founded)))
     _new_database(server / "server.db", founded, signing.public_of(machine), now)
     return founded
 
@@ -203,32 +198,6 @@ def _new_database(path: Path, founded: Founded, machine_key: bytes, now: float) 
     path.chmod(0o600)
 
 
-def _new_key(path: Path) -> Ed25519PrivateKey:
-    key = Ed25519PrivateKey.generate()
-    _write(path, key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
-    return key
-
-
-def _new_certificate(relay: Path, name: str) -> bytes:
-    """A P-256 key and a certificate that it signs itself; its pin."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(seconds=STATEMENT_S))
-        .sign(key, SHA256())
-    )
-    _write(relay / "tls.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    _write(relay / "tls.crt", certificate.public_bytes(Encoding.PEM))
-    return signing.pin_of(key.public_key())
-
-
 def give_away(making: Path) -> None:
     """To the user that server and relay run as; the root key stays with who founds."""
     user, group = map(int, plane_user().split(":"))
@@ -236,21 +205,3 @@ def give_away(making: Path) -> None:
         for file in (path, *path.iterdir()):
             if file.name != "root.key":
                 os.chown(file, user, group)
-
-
-def _with_port(host: str, port: int) -> str:
-    """`HOST` or `HOST:PORT`; a bare IPv6 address gets its brackets."""
-    if host.count(":") > 1 and not host.startswith("["):
-        host = f"[{host}]"
-    bare, colon, given = host.rpartition(":")
-    if not colon or host.endswith("]"):
-        bare, given = host, str(port)
-    if not bare or not given.isdecimal() or not 0 < int(given) < 65536 or not bare.isprintable():
-        raise NotFounded(f"`{host}` is no address such as 192.0.2.1:443 or vpn.example.org")
-    return f"{bare}:{given}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

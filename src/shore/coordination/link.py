@@ -144,15 +144,23 @@ class Link:
     async def _enrol(self, said: control.Enrol, outbox: Outbox) -> None:
         now, repository = time.time(), self._mesh.repository
         self._mesh.limits.enrolment(await repository.prefix_of(said.secret), now)
-        row = await repository.enrol(outbox.machine_key, said.node_key, said.secret, said.name, now)
-        await self._say(self._mesh.stands(standing(row, now), now))
+        if self._proofs.role == "relay":
+            row = await repository.enrol_relay(outbox.machine_key, said.secret, said.name, now)
+        else:
+            row = await repository.enrol(outbox.machine_key, said.node_key, said.secret, said.name, now)
+        how = standing(row, now)
+        await self._say(self._mesh.stands(how, now))
+        if row.role == "relay" and how == "member":
+            await self._mesh.admit(outbox, row.id, now)
 
     async def _present(self, said: control.Present, outbox: Outbox) -> None:
         row, now = await self._roll.of_machine(outbox.machine_key), time.time()
         how = standing(row, now)
         if row is None or how not in ("member", "expired"):
             raise NotProven("role", f"this machine is {how} here")
-        if self._proofs.role == "relay":
+        if self._proofs.role != row.role:
+            raise NotProven("role", f"this machine is a {row.role} here")
+        if row.role == "relay":
             await self._mesh.admit(outbox, row.id, now)
             return
         if row.node_key != said.node_key:

@@ -43,6 +43,7 @@ AT_ONCE = 32
 BLOCK = 1 << 20
 SWEEP_S = 30.0
 EPHEMERAL_S = 300.0
+PIN_LENGTH = 32
 
 
 class Mesh:
@@ -113,9 +114,7 @@ class Mesh:
         day, self._swept_at = self._swept_at // DAY_S, now
         if now // DAY_S != day:
             self.netmaps.renew()
-            for outbox in self._links.values():
-                if outbox.said is not None:
-                    outbox.put(control.Admissions(self._admissions(outbox.said)))
+            self._let_in()
         for node in self.netmaps.expired(now):
             self._lapse(node.member.id, node.machine_key, now)
         late = [n for n, since in self._away_since.items() if now >= since + EPHEMERAL_S]
@@ -190,7 +189,12 @@ class Mesh:
             self._lapse(row.id, row.machine_key, now)
         elif stands == "member" and known is not None:
             self.netmaps.put(self._as_said(node_of(row), known.online))
-        elif stands == "member" and row.role == "node":
+        elif stands == "member" and row.role == "relay":
+            if outbox is not None and row.id not in self._links:
+                outbox.number, self._links[row.id] = row.id, outbox
+                outbox.put(self.stands(stands, now))
+                self._keys_moved = True
+        elif stands == "member":
             self.netmaps.put(node_of(row))
             if outbox is not None:
                 outbox.put(self.stands(stands, now))
@@ -210,27 +214,36 @@ class Mesh:
         return control.StandingIs(self.founded.network, how, now)
 
     async def admit(self, outbox: Outbox, number: int, now: float) -> None:
-        """A relay has a link: it is told whom to let in."""
+        """A relay has a link: it is told whom to let in, and nodes that it is there, by fresh admissions."""
+        if outbox.ended:
+            return
         outbox.number = number
         self._links[number] = outbox
         outbox.put(await self._admitting(now))
+        if number in self._relays:
+            self._let_in()
 
     async def offered(self, outbox: Outbox, said: control.Offering) -> None:
-        """A relay told where it is; it is where it was if that is nowhere."""
+        """A relay told where it is; it is where it was if that is nowhere. The first time makes it one."""
         addresses = tuple(filter(is_address, said.addresses))[:MOST_ADDRESSES]
         udp_addresses = tuple(filter(is_address, said.udp_addresses))[:MOST_ADDRESSES]
-        known = self._relays.get(outbox.number)
-        if (
-            not addresses
-            or known is None
-            or (known.addresses, known.udp_addresses) == (addresses, udp_addresses)
-        ):
+        known, number = self._relays.get(outbox.number), outbox.number
+        pin = said.pin if known is None and len(said.pin) == PIN_LENGTH else None
+        unknown = known is None and pin is None
+        if not addresses or unknown or self._links.get(number) is not outbox:
             return
-        row = await self.repository.roll.offer(outbox.number, addresses, udp_addresses)
-        if row is not None and outbox.number in self._relays:
-            self._relays[outbox.number] = relay_of(row)
-            self.netmaps.offer(self._relays.values())
-            self._stirred.set()
+        if known is not None and (known.addresses, known.udp_addresses) == (addresses, udp_addresses):
+            return
+        row = await self.repository.roll.offer(number, (addresses, udp_addresses), pin, time.time())
+        # It may have been put out meanwhile.
+        if row is None or self._links.get(number) is not outbox:
+            return
+        self._relays[number] = relay_of(row)
+        self.netmaps.offer(self._relays.values())
+        if known is None:
+            await self._settle()
+            self._let_in()
+        self._stirred.set()
 
     def status(self) -> ServerStatus:
         """How the network is, for people."""
@@ -240,7 +253,7 @@ class Mesh:
             epoch=self._epoch,
             version=self.netmaps.version,
             nodes=len(self.netmaps.members),
-            online=sum(1 for number in self._links if number not in self._relays),
+            online=sum(1 for outbox in self._links.values() if outbox.said is not None),
             relays=tuple(
                 RelayShown(relay.id, relay.addresses, relay.udp_addresses, number in self._links)
                 for number, relay in self._relays.items()
@@ -294,8 +307,15 @@ class Mesh:
         except NoDatabase:
             self._keys_moved = True
             raise
-        for number in self._relays.keys() & self._links.keys():
-            self._links[number].put(admitting)
+        for outbox in self._links.values():
+            if outbox.said is None:
+                outbox.put(admitting)
+
+    def _let_in(self) -> None:
+        """Give every node what admits it to each relay that there is."""
+        for outbox in self._links.values():
+            if outbox.said is not None:
+                outbox.put(control.Admissions(self._admissions(outbox.said)))
 
     async def _admitting(self, now: float) -> control.Admitting:
         founded, out = self.founded, await self.repository.roll.keys_out(now)

@@ -7,7 +7,7 @@ come at once one wins on any database, and where the rest of the enrolment fails
 import secrets
 from collections.abc import Sequence
 from ipaddress import IPv6Network
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Row, select, update
@@ -17,10 +17,8 @@ from shore.coordination import names
 from shore.coordination.database import Database
 from shore.coordination.keyring import Keyring
 from shore.coordination.roll import Roll, is_key_known, note, put_out
-from shore.coordination.schema import networks, nodes, policies, tokens
+from shore.coordination.schema import networks, nodes, policies, relays, tokens
 from shore.wire.token import secret_hash, secret_prefix
-
-_OPEN = (tokens.c.revoked_at.is_(None), tokens.c.role == "node")
 
 
 class NotEnrolled(Exception):
@@ -35,6 +33,7 @@ class Invitation(msgspec.Struct, frozen=True):
     reusable: bool = False
     ephemeral: bool = False
     lifetime_s: float | None = 3600.0
+    role: Literal["node", "relay"] = "node"
 
 
 class Repository:
@@ -60,7 +59,7 @@ class Repository:
             "tags": list(invitation.tags),
             "reusable": invitation.reusable,
             "ephemeral": invitation.ephemeral,
-            "role": "node",
+            "role": invitation.role,
             "created_at": now,
             "expires_at": None if lifetime is None else now + lifetime,
         }
@@ -115,7 +114,7 @@ class Repository:
     ) -> Row[Any]:
         """Spend the token and make the node, or neither; nothing is verified here. Raises NotEnrolled."""
         async with self.database.writing() as connection:
-            token = await _spend(connection, secret, now)
+            token = await _spend(connection, secret, "node", now)
             await _refuse_known(connection, machine_key, node_key)
             network = (await connection.execute(select(networks))).one()
             taken = (await connection.execute(select(nodes.c.name, nodes.c.v4))).all()
@@ -145,21 +144,51 @@ class Repository:
             await note(connection, now, given, "enrolled", token.prefix)
             return made
 
+    async def enrol_relay(self, machine_key: bytes, secret: bytes, name: str, now: float) -> Row[Any]:
+        """The same for a relay, which has neither node key nor addresses here. Raises NotEnrolled."""
+        async with self.database.writing() as connection:
+            token = await _spend(connection, secret, "relay", now)
+            await _refuse_known(connection, machine_key, None)
+            network = (await connection.execute(select(networks))).one()
+            taken = set((await connection.scalars(select(nodes.c.name))).all())
+            taken |= set((await connection.scalars(select(relays.c.id))).all())
+            given = names.unique(names.label(name), taken)
+            row = {
+                "machine_key": machine_key,
+                "role": "relay",
+                "name": given,
+                "user": token.user,
+                "tags": token.tags,
+                "prefixes": [],
+                "token": token.id,
+                "ephemeral": False,
+                "enrolled_at": now,
+                "approved_at": None if network.approval else now,
+            }
+            made: Row[Any] = (await connection.execute(nodes.insert().values(row).returning(nodes))).one()
+            await note(connection, now, given, "enrolled as a relay", token.prefix)
+            return made
 
-async def _spend(connection: AsyncConnection, secret: bytes, now: float) -> Row[Any]:
+
+async def _spend(connection: AsyncConnection, secret: bytes, role: str, now: float) -> Row[Any]:
     this = tokens.c.hash == secret_hash(secret)
     fresh = tokens.c.reusable | tokens.c.spent_at.is_(None)
     alive = tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)
-    spending = update(tokens).where(this, fresh, alive, *_OPEN).values(spent_at=now).returning(tokens)
+    whole = (fresh, alive, tokens.c.revoked_at.is_(None), tokens.c.role == role)
+    spending = update(tokens).where(this, *whole).values(spent_at=now).returning(tokens)
     token: Row[Any] | None = (await connection.execute(spending)).one_or_none()
     if token is None:
-        raise NotEnrolled(_why_not((await connection.execute(select(tokens).where(this))).one_or_none(), now))
+        found = (await connection.execute(select(tokens).where(this))).one_or_none()
+        raise NotEnrolled(_why_not(found, role, now))
     return token
 
 
-def _why_not(token: Row[Any] | None, now: float) -> str:
-    if token is None or token.role != "node":
+def _why_not(token: Row[Any] | None, role: str, now: float) -> str:
+    if token is None:
         return "this network does not know that token"
+    if token.role != role:
+        command = "shore up --join" if token.role == "node" else "shore relay --join"
+        return f"this token lets in a {token.role}, not a {role}: `{command}`"
     if token.revoked_at is not None:
         return "this token was revoked"
     if token.expires_at is not None and token.expires_at <= now:
@@ -167,8 +196,8 @@ def _why_not(token: Row[Any] | None, now: float) -> str:
     return "this token was used before: ask for a new one (`shore invite`)"
 
 
-async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_key: bytes) -> None:
+async def _refuse_known(connection: AsyncConnection, machine_key: bytes, node_key: bytes | None) -> None:
     if (await connection.scalars(select(nodes.c.id).where(nodes.c.machine_key == machine_key))).first():
         raise NotEnrolled("this machine is enrolled already")
-    if await is_key_known(connection, node_key):
+    if node_key is not None and await is_key_known(connection, node_key):
         raise NotEnrolled("this node key belongs to another, or was revoked")

@@ -102,14 +102,26 @@ class Roll:
             await note(connection, now, row.name, "left", row.name)
 
     async def offer(
-        self, number: int, addresses: tuple[str, ...], udp_addresses: tuple[str, ...]
+        self,
+        number: int,
+        places: tuple[tuple[str, ...], tuple[str, ...]],
+        pin: bytes | None,
+        now: float,
     ) -> Row[Any] | None:
-        """A relay tells where it is; its record, if it has one."""
+        """A relay tells where it is, by TLS and by UDP; its record, which a pin begins and none changes."""
         async with self._database.writing() as connection:
-            there = update(relays).where(relays.c.node == number)
-            told = there.values(addresses=list(addresses), udp_addresses=list(udp_addresses))
-            row: Row[Any] | None = (await connection.execute(told.returning(relays))).one_or_none()
-            return row
+            told = {"addresses": list(places[0]), "udp_addresses": list(places[1])}
+            there = update(relays).where(relays.c.node == number).values(told).returning(relays)
+            row: Row[Any] | None = (await connection.execute(there)).one_or_none()
+            if row is not None or pin is None:
+                return row
+            node = (await connection.execute(select(nodes).where(nodes.c.id == number))).one_or_none()
+            if node is None or standing(node, now) != "member":
+                return None
+            first = {"id": node.name, "node": number, "pin": pin, **told}
+            await note(connection, now, node.name, "offered a relay", node.name)
+            made: Row[Any] = (await connection.execute(insert(relays).values(first).returning(relays))).one()
+            return made
 
 
 def standing(row: Row[Any] | None, now: float) -> Standing:

@@ -5,6 +5,7 @@ import msgspec
 from shore.model.desired import DesiredState, Measurement
 from shore.model.host import HostPlan
 from shore.model.links import Exit, Lifetime, Way
+from shore.wire.control import SignalKind
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -74,6 +75,12 @@ class Call(msgspec.Struct, frozen=True):
     """Tell a peer through the server where we may be, so that it probes us there now."""
 
     public_key: bytes
+
+
+class TellPeers(msgspec.Struct, frozen=True):
+    """Say this to every peer through the server, as soon as there is a link to it."""
+
+    kind: SignalKind
 
 
 class DialRelay(msgspec.Struct, frozen=True):
@@ -154,6 +161,7 @@ Action = (
     | CloseSocket
     | MapPort
     | Call
+    | TellPeers
     | DialRelay
     | CloseLink
     | SetMark

@@ -101,6 +101,13 @@ class Keep(msgspec.Struct, frozen=True):
     root: bytes
 
 
+class KeepAdmissions(msgspec.Struct, frozen=True):
+    """Keep over a restart what lets this node key in at relays, by their ids."""
+
+    node_key: bytes
+    admissions: dict[str, Signed]
+
+
 class Use(msgspec.Struct, frozen=True):
     """Put this netmap in force; `time` (Unix seconds) judges its leases."""
 
@@ -148,4 +155,4 @@ Event = (
     | LeaveAsked
     | Woke
 )
-Action = Dial | Say | Unlink | Keep | Use | Deliver | DrawKey | Stand | TurnAway | Announce
+Action = Dial | Say | Unlink | Keep | KeepAdmissions | Use | Deliver | DrawKey | Stand | TurnAway | Announce

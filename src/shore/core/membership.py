@@ -6,6 +6,10 @@ it; a stranger that has a join token enrols, a member presents itself. From then
 from peers. A link that ends is dialled again: soon, then ever later and by chance, at every known address in
 turn. Nothing that happens to a link touches the netmap in force.
 
+A link that was up while the underlay changed may lead nowhere any more, and nobody would be told: it is asked
+at once, and given up if it does not answer soon. What is to be said to all peers waits for the next link, for
+as long as it is worth saying.
+
 Time is that of our clock or the newest that the network's key has signed, whichever is later: a clock that
 went backwards revives no lease. What is refused is announced once per reason, until something is taken.
 """
@@ -22,6 +26,7 @@ from shore.core.mesh import changed_keys, lease_ends
 from shore.core.netmap import Held, NotFitting, NotTaken, Trust, received, verified, version_of
 from shore.model.netmap import Netmap, Signed
 from shore.wire import control, signing
+from shore.wire.control import SignalKind
 from shore.wire.token import secret_hash
 
 RETRY_FIRST = (0.2, 1.0)
@@ -30,8 +35,14 @@ MOST_DOUBLINGS = 8
 # Whereabouts that change at once are one change.
 COALESCE = 0.1
 DIAL_WITHIN = 10.0
-# A node key is renewed so long before it expires.
-RENEW_AHEAD = 86400.0
+# What is said to all peers and found no link is stale after so long; a restart never is.
+WORD_FOR = 30.0
+# A link that is in doubt has so long to answer.
+DOUBT_FOR = 3.0
+# A node key is renewed so long before it expires, as the server may be away for a week; once a day at most,
+# as a network's keys may live for less.
+RENEW_AHEAD = 8 * 86400.0
+RENEW_INTERVAL = 86400.0
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -82,17 +93,21 @@ class Membership:
         self._tell_at: float | None = None
         self._lease_at: float | None = None
         self._admissions: dict[str, Signed] = {}
-        self._waiting: list[on.SignalAsked] = []
+        self._doubted_at: float | None = None
+        # Words to all peers, each with the time until which it is worth saying.
+        self._waiting: dict[SignalKind, tuple[on.SignalAsked, float]] = {}
         self._refusals: set[str] = set()
         self._leaving = False
         self._enrolled = False
-        self._drawn_for: float | None = None
+        # When the node key is to be replaced, and when that was begun last.
+        self._renew_at: float | None = None
+        self._drawn_at = float("-inf")
         self._actions: list[on.Action] = []
         if held is not None:
             self.netmap = verified(held, self._trust(), (), None)
             self._signed = (self.netmap.head.issued_at, 0.0)
 
-    def handle(self, event: on.Event, now: float) -> list[on.Action]:  # noqa: PLR0912 (one case per event)
+    def handle(self, event: on.Event, now: float) -> list[on.Action]:
         """Take one event; return what is to be done, in order."""
         self._actions = []
         match event:
@@ -113,14 +128,12 @@ class Membership:
             case on.Moved():
                 self._moved_to(event, now)
             case on.SignalAsked():
-                self._signal(event)
+                self._signal(event, now)
             case on.KeyDrawn():
                 self.member = msgspec.structs.replace(self.member, node_key=event.node_key)
-                self._present(version_of(self._held))
+                self._present(version_of(self._held), now)
             case on.LinksMoved():
-                self._tries = 0
-                if self._dial_at is not None:
-                    self._dial_at = now
+                self._links_moved(now)
             case on.LeaveAsked():
                 self._leaving = True
                 self._leave()
@@ -132,8 +145,12 @@ class Membership:
     def deadline(self) -> float | None:
         """When to call again with Woke; None if there is nothing to wait for."""
         waits = [self._dial_at, self._tell_at, self._lease_at]
-        if self._nonce is not None or self.state == "up":
+        if self.state == "up":
+            waits.append(self._renew_at)
+        if self._is_linked():
             waits += [self._quiet_since() + control.QUIET_S, self._heard_at + control.DEAD_S]
+            if self._doubted_at is not None:
+                waits.append(self._doubted_at + DOUBT_FOR)
         elif self._dialled_at is not None:
             waits.append(self._dialled_at + DIAL_WITHIN)
         return min((wait for wait in waits if wait is not None), default=None)
@@ -155,9 +172,11 @@ class Membership:
             self.address = addresses[self._next % len(addresses)]
             self._dial_at, self._dialled_at = None, now
             self._do(on.Dial(self.address))
-        linked = self._nonce is not None or self.state == "up"
+        linked = self._is_linked()
         if linked and now >= self._heard_at + control.DEAD_S:
             self._drop(f"nothing was heard for {control.DEAD_S:.0f} s", now)
+        elif linked and self._doubted_at is not None and now >= self._doubted_at + DOUBT_FOR:
+            self._drop("nothing was heard since the underlay changed", now)
         elif linked and now >= self._quiet_since() + control.QUIET_S:
             self._ping(now)
         elif self._dialled_at is not None and now >= self._dialled_at + DIAL_WITHIN:
@@ -167,6 +186,17 @@ class Membership:
             self._tell_whereabouts()
         if self._lease_at is not None and self._lease_at <= now and self.netmap is not None:
             self._use(now)
+        if self.state == "up" and self._renew_at is not None and self._renew_at <= now:
+            self._drawn_at, self._renew_at = now, now + RENEW_INTERVAL
+            self._do(on.DrawKey())
+
+    def _links_moved(self, now: float) -> None:
+        self._tries = 0
+        if self._dial_at is not None:
+            self._dial_at = now
+        elif self._is_linked() and self._doubted_at is None:
+            self._doubted_at = now
+            self._ping(now)
 
     def _linked(self, event: on.Linked, now: float) -> None:
         self._pin, self.address = event.pin, event.address
@@ -182,6 +212,7 @@ class Membership:
             self._do(Announce("no link to the server", f"{self.address}: {reason}"))
         self.state, self.rtt_ms = "down", None
         self._nonce, self._told, self._dialled_at, self._tell_at = None, None, None, None
+        self._doubted_at = None
         least, most = RETRY_FIRST
         # The first round over the addresses is quick.
         rounds = max(self._tries + 1 - len(self.addresses()), 0)
@@ -195,6 +226,9 @@ class Membership:
     def _drop(self, why: str, now: float) -> None:
         self._do(on.Unlink(why))
         self._unlinked(why, now)
+
+    def _is_linked(self) -> bool:
+        return self._nonce is not None or self.state == "up"
 
     def _quiet_since(self) -> float:
         return max(self._heard_at, self._pinged_at or 0.0)
@@ -212,6 +246,8 @@ class Membership:
             self._drop(f"the server said what cannot be read: {error}", now)
             return
         self._heard_at = now
+        self._doubted_at = None
+        self._say_waiting(now)
         match message:
             case control.Challenge():
                 self._challenged(message, now)
@@ -221,6 +257,7 @@ class Membership:
                 self._take(message, now)
             case control.Admissions() if self.state == "up":
                 self._admissions = dict(message.admissions)
+                self._do(on.KeepAdmissions(self.member.node_key, self._admissions))
                 if self.netmap is not None:
                     self._use(now)
             case control.Signal() if self.netmap is not None:
@@ -293,9 +330,9 @@ class Membership:
             self._leave()
             return
         if present:
-            self._present(version_of(self._held))
+            self._present(version_of(self._held), now)
 
-    def _present(self, version: tuple[int, int]) -> None:
+    def _present(self, version: tuple[int, int], now: float) -> None:
         member = self.member
         if self._nonce is None:
             return
@@ -303,16 +340,14 @@ class Membership:
         content = control.present_content(self._nonce, *parts)
         self._say(control.Present(*parts, signing.sign(member.machine_key, signing.PRESENT, content)))
         self._tell_whereabouts()
-        for waiting in self._waiting:
-            self._say_signal(waiting)
-        self._waiting = []
+        self._say_waiting(now)
 
     def _take(self, message: control.NetmapIs | control.Delta, now: float) -> None:
         known = None if self._held is None or self.netmap is None else (self._held, self.netmap)
         try:
             held, netmap = received(message, known, self._trust(), self._statements, self.time(now))
         except NotFitting:
-            self._present((0, 0))
+            self._present((0, 0), now)
             return
         except NotTaken as error:
             self._refuse(f"a netmap was refused: {error}")
@@ -326,11 +361,6 @@ class Membership:
                 self._do(Announce("key of a peer changed", f"{peer.name} has another key now", peer.node_key))
         self._do(on.Keep(held, self._trust().root))
         self._use(now)
-        expires_at = netmap.self.expires_at
-        due = expires_at is not None and self.time(now) > expires_at - RENEW_AHEAD
-        if due and expires_at != self._drawn_for:
-            self._drawn_for = expires_at
-            self._do(on.DrawKey())
 
     def _refused(self, message: control.Refused, now: float) -> None:
         reason = "".join(letter if letter.isprintable() else "?" for letter in message.reason)
@@ -349,6 +379,11 @@ class Membership:
         time = self.time(now)
         ends = lease_ends(self.netmap, time)
         self._lease_at = None if ends is None else now + ends - time
+        expires_at = self.netmap.self.expires_at
+        self._renew_at = None
+        if expires_at is not None:
+            due = now + expires_at - RENEW_AHEAD - time
+            self._renew_at = max(due, self._drawn_at + RENEW_INTERVAL)
         self._do(on.Use(self.netmap, self._admissions, time))
 
     # What this node says.
@@ -363,17 +398,26 @@ class Membership:
             self._told = self._moved
             self._say(control.Whereabouts(self._moved.candidates, self._moved.relays))
 
-    def _signal(self, asked: on.SignalAsked) -> None:
-        if self.state == "up":
+    def _signal(self, asked: on.SignalAsked, now: float) -> None:
+        if self.state == "up" and self._doubted_at is None:
             self._say_signal(asked)
-        elif asked.kind == "restarted":
-            # True until it was said; what else there is to say is stale by then.
-            self._waiting.append(asked)
+        elif asked.peer is None:
+            until = float("inf") if asked.kind == "restarted" else now + WORD_FOR
+            self._waiting[asked.kind] = (asked, until)
+
+    def _say_waiting(self, now: float) -> None:
+        if self.state == "up":
+            waiting, self._waiting = self._waiting, {}
+            for asked, until in waiting.values():
+                if now <= until:
+                    self._say_signal(asked)
 
     def _say_signal(self, asked: on.SignalAsked) -> None:
         everybody = () if self.netmap is None else tuple(peer.node_key for peer in self.netmap.peers)
+        # A node that moved learns where it may be found after it knows that it moved.
+        candidates = self._moved.candidates if asked.kind == "initiate" else asked.candidates
         for peer in everybody if asked.peer is None else (asked.peer,):
-            self._say(control.Signal(peer, asked.kind, asked.candidates))
+            self._say(control.Signal(peer, asked.kind, candidates))
 
     def _leave(self) -> None:
         if self.state == "up" and self._nonce is not None:

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from shore.core.actions import TellPeers
 from shore.core.candidates import is_told
 from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
 from shore.model.netmap import Netmap, Peer, Signed
 from shore.model.zone import Zone
+from shore.wire.control import SignalKind
 from shore.wire.wgconf import parse_endpoint
 
 MOST_CANDIDATES = 16
@@ -58,6 +60,11 @@ def tunnel_config(
         mesh=netmap.names.suffix,
         zone=zone(netmap, time),
     )
+
+
+def word_to_peers(config: TunnelConfig | None, kind: SignalKind) -> list[TellPeers]:
+    """What is said to all peers, where a server can pass it on."""
+    return [] if config is None or config.mesh is None else [TellPeers(kind)]
 
 
 def lease_ends(netmap: Netmap, time: float) -> float | None:

@@ -31,6 +31,7 @@ from shore.core.actions import (
 )
 from shore.core.derivation import Derivation, concerned
 from shore.core.keepalive import Keepalive
+from shore.core.mesh import word_to_peers
 from shore.core.mtu import Mtus
 from shore.core.names import Names, names_of
 from shore.core.peer import PeerRecord
@@ -81,7 +82,7 @@ class Node:
         self._names = Names()
         self.underlay = Underlay()
         self.relays = Relays()
-        self.traversal = Traversal()
+        self.traversal = Traversal(self.peers, self.relays)
         self.mtus = Mtus(self.peers, self.underlay)
         self._derivation = Derivation(
             self.peers, self.underlay, self._names, self.keepalive, self.mtus, self.relays
@@ -101,7 +102,7 @@ class Node:
         self._actions += self.keepalive.follow(event, self.underlay, self.counters, self._is_wanted, now)
         self._actions += self.relays.follow(event, self.underlay, now)
         own = self.candidates()
-        self._actions += self.traversal.follow(event, self.peers, self.counters, own, now)
+        self._actions += self.traversal.follow(event, self.counters, own, now)
         self._derivation.concern(self.traversal.raised())
         if self.config is not None:
             self._settle(self.config, now)
@@ -270,6 +271,8 @@ class Node:
         self.plane.started(event.pid)
         self.stamps.plane_started(now)
         self._pushed, self._seen = None, 0
+        if self.plane.restarts:
+            self._actions += word_to_peers(self.config, "session_lost")
         for peer in self.peers.values():
             if peer.had_session:
                 peer.renew += 1
@@ -394,6 +397,7 @@ class Node:
             self._planned = None
         if self.underlay.leads_on():
             self._renew_all("the underlay changed")
+            self._actions += word_to_peers(self.config, "initiate")
             self._actions += self.mtus.disturbed(now)
 
     def _resolved(self, event: on.NameResolved, now: float) -> None:

@@ -80,6 +80,8 @@ class PeerRecord:
         # What is known of it as a Shore node.
         self.acquainted = False
         self.answers_probes = False
+        # Whether it is left to relays until it is known; `traversal` ends that.
+        self.left_to_relays = bool(config.relays)
         self.told: tuple[Candidate, ...] = ()
         self.spoken: list[Place] = []
         # By which interfaces its paths leave, as far as that is known.
@@ -267,7 +269,8 @@ class PeerRecord:
         last = [] if self.roamed is None or by_relay else [self.roamed]
         roamed = [place for place in last if place[0] in open_ids]
         ourselves = {candidate.endpoint for candidate in footing.own}
-        listed = [one.endpoint for one in self.config.candidates if is_told(one, ourselves)]
+        offered = [one for one in self.config.candidates if self.acquainted or not self._is_shut(one)]
+        listed = [one.endpoint for one in offered if is_told(one, ourselves)]
         if self.acquainted:
             told = [one.endpoint for one in self.told if is_told(one, ourselves)] + listed
             # Until a reflex has moved it, its packets go where the file says first.
@@ -310,6 +313,10 @@ class PeerRecord:
             )
             for place in unique
         )
+
+    def _is_shut(self, candidate: Candidate) -> bool:
+        """Whether a NAT stands there that may be spoilt by what comes before its own side has spoken."""
+        return self.left_to_relays and candidate.kind in ("server_reflexive", "peer_reflexive")
 
     def _path_id(self, place: tuple[int, str]) -> int:
         return self._path_ids.setdefault(place, len(self._path_ids) + 1)

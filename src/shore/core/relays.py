@@ -4,7 +4,8 @@ A node keeps two links warm where there are two relays, and one to the home rela
 it, since a peer is reached where *it* is. The *home relay* is the one of our links that costs least, round
 trip and what its queue had to drop as `score` counts them, with a margin, so that it does not move for
 nothing. A relay that cannot be dialled, or does not let us in, gives way to the next one and is tried again
-ever more slowly, unless we have no link at all; one that was up is dialled again at once.
+ever more slowly, unless we have no link at all; one that was up is dialled again at once, and so is one that
+the server admits us to anew, which it does when that relay comes back.
 
 A link is *leaving* when its relay said so, or when our own way there may have changed. Another one is dialled
 then, and the old one is closed when the new one is up: a move, not a gap. Links die with a data plane, as TLS
@@ -97,7 +98,11 @@ class Relays:
     def configure(self, config: TunnelConfig) -> list[Action]:
         """Take a configuration; links to relays that it does not name, or names otherwise, are closed."""
         self._key = config.admission_key
+        before = self._known
         self._known = {relay.id: relay for relay in config.relays if relay.admission is not None}
+        for relay in self._known.values():
+            if relay.id in before and before[relay.id].admission != relay.admission:
+                self._due.pop(relay.id, None)
         homes = [relay for peer in config.peers for relay in peer.relays[:1]]
         self._homes = tuple(dict.fromkeys(relay for relay in homes if relay in self._known))
         stale = [number for number, link in self.links.items() if not self._fits(link.wish)]

@@ -99,6 +99,11 @@ PORTMAP_CHECK = 60.0
 SIGHTING_FRESH = 60.0
 SIGHTING_PATIENCE = 5.0
 
+# When to knock at a peer's NAT that was not opened from inside: no link to a relay of it came up within this
+# time, or it gave no answer there for so long after that.
+LINKED_WITHIN = 2.5
+ANSWERED_WITHIN = 7.5
+
 # When to try again for a direct path to a peer that is reached by relays; how long the call may take to
 # arrive before we probe; and how soon a change of candidates may have us call again.
 PUNCH_AGAIN = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)

@@ -9,6 +9,9 @@ probes at once; the one that calls primes, gives the call time to arrive, and pr
     relayed   called for at once, then ever more seldom; anew when either end may be found elsewhere
     direct    a direct path answers, or did until lately: nothing is to be done
 
+Before they are acquainted nothing is sent where a NAT stands: a greeting that comes uninvited is what spoils
+some of them. But a relay that does not come, or a peer that does not answer there, is not waited for long.
+
 The relay carries packets all the while, and the plane moves to the direct path once that is proved.
 """
 
@@ -17,7 +20,8 @@ from collections.abc import Iterable, Mapping
 from shore.core.actions import Action, Call
 from shore.core.events import Configured, Event, FactTold, LinksChanged, PeerCalled, PlaneAnswered
 from shore.core.peer import PeerRecord
-from shore.core.timers import PUNCH_AFTER, PUNCH_AGAIN, PUNCH_LEAST
+from shore.core.relays import Relays
+from shore.core.timers import ANSWERED_WITHIN, LINKED_WITHIN, PUNCH_AFTER, PUNCH_AGAIN, PUNCH_LEAST
 from shore.model.desired import Candidate
 from shore.model.facts import Candidates, PeerCounters
 
@@ -47,19 +51,23 @@ class Attempt:
 class Traversal:
     """All peers of one tunnel. It raises `prime` and `poke` of peers, and tells whose were raised."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: Mapping[bytes, PeerRecord], relays: Relays) -> None:
+        self._peers, self._relays = peers, relays
         self._attempts: dict[bytes, Attempt] = {}
+        # Until when peers are left to relays, and whether their answer is what is waited for.
+        self._left: dict[bytes, tuple[float, bool]] = {}
         self._raised: set[bytes] = set()
 
     def follow(
         self,
         event: Event,
-        peers: Mapping[bytes, PeerRecord],
         counters: Mapping[bytes, PeerCounters],
         own: tuple[Candidate, ...],
         now: float,
     ) -> list[Action]:
-        """What an event means for peers that are reached by relays only."""
+        """What an event means for peers that are reached by relays only, or by nothing yet."""
+        peers = self._peers
+        self._wait_for_relays(event, now)
         for key in {*_concerned(event, peers), *(self._attempts.keys() - peers.keys())}:
             self._look(key, peers.get(key), counters.get(key), own, now)
         if isinstance(event, PeerCalled) and event.public_key in self._attempts:
@@ -84,7 +92,22 @@ class Traversal:
 
     def deadline(self) -> float | None:
         """When the next attempt is due."""
-        return min((attempt.deadline() for attempt in self._attempts.values()), default=None)
+        waits = [attempt.deadline() for attempt in self._attempts.values()]
+        return min((*waits, *(until for until, _ in self._left.values())), default=None)
+
+    def _wait_for_relays(self, event: Event, now: float) -> None:
+        """A link to the peer's relay is waited for first, then, where that is up, the peer's answer."""
+        if isinstance(event, Configured):
+            left = [key for key, peer in self._peers.items() if peer.left_to_relays]
+            self._left = {key: self._left.get(key, (now + LINKED_WITHIN, False)) for key in left}
+        for key in [key for key, (until, _) in self._left.items() if until <= now]:
+            peer, (_, answer) = self._peers[key], self._left.pop(key)
+            here, away = self._relays.places(peer.config)
+            if (here or away) and not answer and not peer.acquainted:
+                self._left[key] = now + ANSWERED_WITHIN, True
+            else:
+                peer.left_to_relays = False
+                self._raised.add(key)
 
     def _look(
         self,

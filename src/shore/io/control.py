@@ -1,8 +1,8 @@
 """The control link as it is on the wire: a WebSocket over TLS, with a membership at its end.
 
 The server's certificate is judged by nobody but the membership, which compares the pin of this very
-connection with what the root key signed. A proxy is used where the environment names one. Sockets carry the
-tunnel's mark, so that the way to the server never leads through the tunnel.
+connection with what the root key signed. A proxy is used where somebody chose one, or the environment names
+one. Sockets carry the tunnel's mark, so that the way to the server never leads through the tunnel.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from shore.core import member_events as on
 from shore.core.membership import Membership
@@ -38,11 +39,14 @@ class ControlLink:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         perform: Callable[[on.Action], None],
         mark: Callable[[], int] = lambda: 0,
+        proxy: str | None = None,
     ) -> None:
+        """`proxy` is a URL that somebody chose in place of the environment's."""
         self.membership = membership
         self._spawn = spawn
         self._perform = perform
         self._mark = mark
+        self._proxy = proxy
         self._outbox: Outbox | None = None
         self._feed = Feed(membership, self._do, on.Woke)
 
@@ -80,20 +84,26 @@ class ControlLink:
                 self.tell(event)
 
         try:
-            await converse(address, outbox, heard, mark=self._mark())
+            await converse(address, outbox, heard, mark=self._mark(), proxy=self._proxy)
         except NotLinked as error:
             heard(on.Unlinked(str(error)))
 
 
 async def converse(
-    address: str, outbox: Outbox, tell: Callable[[on.Linked | on.Heard], None], *, mark: int = 0
+    address: str,
+    outbox: Outbox,
+    tell: Callable[[on.Linked | on.Heard], None],
+    *,
+    mark: int = 0,
+    proxy: str | None = None,
 ) -> None:
     """Open a link, tell what comes, send what is in the box; None in it ends the link. Raises NotLinked."""
     connector = aiohttp.TCPConnector(ssl=_tls(), socket_factory=lambda place: _socket(place, mark))
-    async with aiohttp.ClientSession(connector=connector, trust_env=True) as session:
+    async with aiohttp.ClientSession(connector=connector, trust_env=proxy is None) as session:
         try:
             stream = await session.ws_connect(
                 f"https://{address}{control.PATH}",
+                proxy=proxy,
                 protocols=(control.SUBPROTOCOL,),
                 max_msg_size=control.MOST_FROM_SERVER,
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_WITHIN),
@@ -133,7 +143,15 @@ def _pin(stream: aiohttp.ClientWebSocketResponse) -> bytes:
     shown = None if tls is None else tls.getpeercert(binary_form=True)
     if not shown:
         return b""
-    return signing.pin_of(x509.load_der_x509_certificate(shown).public_key())
+    return pin_shown(shown)
+
+
+def pin_shown(certificate: bytes) -> bytes:
+    """The pin of a certificate (DER), empty where it cannot be read: whoever answers shows what he likes."""
+    try:
+        return signing.pin_of(x509.load_der_x509_certificate(certificate).public_key())
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
+        return b""
 
 
 def _socket(place: Any, mark: int) -> socket.socket:

@@ -5,6 +5,7 @@ STATE/node/machine.key   0600  Ed25519 seed: its identity to the server
 STATE/node/node.key      0600  X25519: WireGuard
 STATE/node/network.json  0600  which network, by what it is found and known
 STATE/node/netmap        0600  the last netmap that was taken, as it came
+STATE/node/admissions    0600  what lets it in at relays, with the key that proves it
 
 Each file is written whole or not at all.
 """
@@ -22,6 +23,7 @@ from shore.core.mesh import tunnel_config
 from shore.core.netmap import Held, NotTaken, Trust, verified
 from shore.io import state
 from shore.model.config import TunnelConfig
+from shore.model.netmap import Signed
 from shore.wire import signing
 
 SEED_LENGTH = 32
@@ -30,7 +32,8 @@ SEED_LENGTH = 32
 class Network(msgspec.Struct, frozen=True):
     """What a join leaves: `network` and `root` as the first link showed them, `addresses` of the token.
 
-    `interface` is the tunnel's name; `accepted` are prefixes that peers may route here.
+    `interface` is the tunnel's name; `accepted` are prefixes that peers may route here; `proxy` is a URL, by
+    which server and relays are reached.
     """
 
     interface: str
@@ -40,6 +43,15 @@ class Network(msgspec.Struct, frozen=True):
     network: bytes | None = None
     root: bytes | None = None
     accepted: tuple[str, ...] = ()
+    proxy: str | None = None
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """Admissions by the ids of relays; they are `node_key`'s, used by who has `seed` (Ed25519)."""
+
+    node_key: bytes
+    seed: bytes
+    admissions: dict[str, Signed]
 
 
 class Damaged(Exception):
@@ -53,22 +65,33 @@ class Identity(msgspec.Struct, frozen=True):
     machine_seed: bytes
     node_key: bytes
     held: Held | None = None
+    admitted: Admitted | None = None
 
     def tunnel(self, time: float) -> TunnelConfig:
-        """The tunnel as the netmap on disk has it, with an admission key of its own. Raises NotTaken."""
+        """The tunnel as the netmap and the admissions on disk have it. Raises NotTaken."""
         known = self.network
         if self.held is None or known.network is None or known.root is None:
             raise NotTaken("this machine never heard from its network")
         trust = Trust(known.network, known.root, self.machine_key)
         netmap = verified(self.held, trust, (), None)
-        base = TunnelConfig(known.interface, self.node_key, admission_key=new_seed())
+        admitted = self._admitted()
+        base = TunnelConfig(known.interface, self.node_key, admission_key=admitted.seed, proxy=known.proxy)
         newest = max(time, netmap.head.issued_at)
-        return tunnel_config(base, netmap, time=newest, admissions={}, accepted=known.accepted)
+        return tunnel_config(
+            base, netmap, time=newest, admissions=admitted.admissions, accepted=known.accepted
+        )
 
     @property
     def machine_key(self) -> bytes:
         """The public one."""
         return signing.public_of(Ed25519PrivateKey.from_private_bytes(self.machine_seed))
+
+    def _admitted(self) -> Admitted:
+        """What is on disk, unless the node key is another by now: then an admission key of its own."""
+        node_key = _native.public_key(self.node_key)
+        if self.admitted is not None and self.admitted.node_key == node_key:
+            return self.admitted
+        return Admitted(node_key, new_seed(), {})
 
     def member(self, admission_key: bytes, secret: bytes | None = None) -> Member:
         """As `core.membership` wants it; `admission_key` is the public one."""
@@ -116,7 +139,7 @@ def read() -> Identity | None:
             seeds.append(b"")
         if len(seeds[-1]) != SEED_LENGTH:
             raise Damaged(f"{_root() / file} is damaged: `shore logout`, then join again")
-    return Identity(network, seeds[0], seeds[1], _read_netmap())
+    return Identity(network, seeds[0], seeds[1], _read_netmap(), _read_admitted())
 
 
 def keep_network(network: Network) -> None:
@@ -127,6 +150,11 @@ def keep_network(network: Network) -> None:
 def keep_netmap(held: Held) -> None:
     """Raises OSError."""
     state.write(_root() / "netmap", msgspec.msgpack.encode(held))
+
+
+def keep_admitted(admitted: Admitted) -> None:
+    """Raises OSError."""
+    state.write(_root() / "admissions", msgspec.msgpack.encode(admitted))
 
 
 def keep_node_key(node_key: bytes) -> None:
@@ -162,6 +190,15 @@ def _read_netmap() -> Held | None:
         return msgspec.msgpack.decode((_root() / "netmap").read_bytes(), type=Held)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _read_admitted() -> Admitted | None:
+    # As above.
+    try:
+        admitted = msgspec.msgpack.decode((_root() / "admissions").read_bytes(), type=Admitted)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return admitted if len(admitted.seed) == SEED_LENGTH else None
 
 
 def _root() -> Path:

@@ -26,21 +26,30 @@ class NotJoined(Exception):
 
 
 async def join(
-    token: Token, name: str, interface: str, within: float, say: Callable[[str], None]
+    token: Token,
+    name: str,
+    interface: str,
+    within: float,
+    say: Callable[[str], None],
+    *,
+    proxy: str | None = None,
 ) -> Identity:
-    """Enrol as `name` and keep what comes. Raises NotJoined, OSError, Damaged."""
+    """Enrol as `name` and keep what comes; `proxy` is a URL. Raises NotJoined, OSError, Damaged."""
     known = kept.read()
     if known is not None and (known.held is not None or known.network.root_hash != token.root):
         raise NotJoined(
             "this machine is in a network already: `shore up` resumes it, `shore logout` leaves it"
         )
+    is_old = known is not None
     if known is None:
-        known = kept.draw(Network(interface, name, token.root, token.addresses))
+        known = kept.draw(Network(interface, name, token.root, token.addresses, proxy=proxy))
     else:
         known = msgspec.structs.replace(
-            known, network=msgspec.structs.replace(known.network, name=name, addresses=token.addresses)
+            known,
+            network=msgspec.structs.replace(known.network, name=name, addresses=token.addresses, proxy=proxy),
         )
     trial = _Trial(known, token, say)
+    trial.is_known = is_old
     try:
         async with asyncio.timeout(within):
             return await trial.run()
@@ -75,7 +84,7 @@ class _Trial:
         self._standing: str | None = None
         self._reason: str | None = None
         self._leaving = token is None
-        # Once the server has heard of our keys, they are not forgotten any more.
+        # Once the server may have heard of our keys, they are not forgotten any more.
         self.is_known = self._leaving
 
     async def run(self) -> Identity:
@@ -91,7 +100,9 @@ class _Trial:
 
     async def _talk(self, *events: on.Event) -> Identity | None:
         async with asyncio.TaskGroup() as tasks:
-            link = ControlLink(self.membership, tasks.create_task, self._perform)
+            link = ControlLink(
+                self.membership, tasks.create_task, self._perform, proxy=self._identity.network.proxy
+            )
             for event in events:
                 link.tell(event)
             try:

@@ -1,4 +1,5 @@
-"""The two programs of the machine that founded a network: its coordination server, and its first relay.
+"""The two programs of the machine that founded a network, its coordination server and its first relay; and
+the one of a machine that joined as a further relay.
 
 Each runs as a user without rights, on sockets that root opened, and is restarted by a keeper of its own
 (`shore.node.program`). They outlive the command that started them, and the node of this machine.
@@ -65,6 +66,15 @@ class Founded(msgspec.Struct, frozen=True):
     stun_port: int = 3478
 
 
+class _FurtherRelay(msgspec.Struct, frozen=True):
+    """What relay.json says that concerns us."""
+
+    id: str
+    server_socket: str | None = None
+    port: int = 443
+    stun_port: int = 3478
+
+
 class Sockets(msgspec.Struct, frozen=True):
     """What a program is given, by the option that names it."""
 
@@ -90,6 +100,19 @@ def founded() -> Founded | None:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise NotRun(f"{path} is damaged") from None
+
+
+def further_relay() -> Founded | None:
+    """The relay that this machine joined a network as, if it did. Raises NotRun, PermissionError."""
+    path = state.root() / "relay" / "relay.json"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_FurtherRelay)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise NotRun(f"{path} is damaged") from None
+    # The first one is the server's neighbour.
+    return Founded(found.id, found.port, found.stun_port) if found.server_socket is None else None
 
 
 def is_kept(name: str) -> bool:

@@ -8,12 +8,14 @@ have spoken, so all that is read is its head.
 
 import asyncio
 import base64
+import os
 import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 MOST_HEAD = 8192
+LIKE = "it should be like http://proxy.example:3128"
 END = b"\r\n\r\n"
 
 
@@ -29,14 +31,27 @@ class Proxy(NamedTuple):
     credentials: str
 
 
+def surroundings(chosen: str | None) -> Mapping[str, str]:
+    """What the environment says of proxies, or in its place the one that a person chose for everything."""
+    return os.environ if chosen is None else {"https_proxy": chosen}
+
+
 def proxy_for(host: str, environment: Mapping[str, str]) -> Proxy | None:
     """The proxy by which a host is reached. Raises ValueError where it is none for us."""
     url = _either("https_proxy", environment)
     if not url or _is_exempt(host, _either("no_proxy", environment)):
         return None
+    try:
+        return parse_proxy(url)
+    except ValueError:
+        raise ValueError(f"https_proxy names no proxy: {LIKE}") from None
+
+
+def parse_proxy(url: str) -> Proxy:
+    """A proxy by its URL. Raises ValueError."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme != "http" or not parts.hostname:
-        raise ValueError("https_proxy names no proxy: it should be like http://proxy.example:3128")
+        raise ValueError(f"this is no proxy: {LIKE}")
     user = "" if parts.username is None else f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return Proxy(parts.hostname, parts.port or 80, user)
 

@@ -33,15 +33,12 @@ class Member:
 
     def run(self, *words: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         """The same with its exit code and all that it said."""
+        return self._python("from shore.cli.main import main; main()", *words, stdin=stdin)
+
+    def places(self) -> dict[str, str]:
+        """Where its processes keep their files, as they are told."""
         own = {"SHORE_RUNTIME_DIR": "run", "SHORE_STATE_DIR": "state", "SHORE_UAPI_DIR": "uapi"}
-        return subprocess.run(
-            self.host.inside(sys.executable, "-c", "from shore.cli.main import main; main()", *words),
-            capture_output=True,
-            text=True,
-            input=stdin,
-            check=False,
-            env={**os.environ, **{name: str(self.directory / place) for name, place in own.items()}},
-        )
+        return {name: str(self.directory / place) for name, place in own.items()}
 
     def found(self) -> str:
         """Found a network here; the token that it prints."""
@@ -59,6 +56,10 @@ class Member:
         """Its tunnel."""
         return msgspec.json.decode(self.shore("status", "--json"), type=Status).tunnels[0]
 
+    def log(self) -> str:
+        """What was announced."""
+        return self.shore("log", self.status().name, check=False)
+
     def program(self, name: str) -> Process | None:
         """The process of a hub's `server` or `relay`; None while it has none."""
         try:
@@ -68,9 +69,29 @@ class Member:
         process = msgspec.json.decode(content, type=Process)
         return process if is_alive(process) else None
 
+    def stop_program(self, name: str) -> None:
+        """Stop a hub's `server` or `relay` alone, keeper and all. Raises LabFailed."""
+        done = self._python("import sys; from shore.io.programs import stop; stop(sys.argv[1])", name)
+        if done.returncode != 0:
+            raise LabFailed(f"the {name} was not stopped: {done.stderr.strip()}")
+
     def down(self) -> None:
         """Take down all that runs here."""
         self.shore("down", "--all", check=False)
-        self.shore("server", "stop", check=False)
+        for program in ("server", "relay"):
+            if (self.directory / "run" / program).exists():
+                self.shore(program, "stop", check=False)
         self.shore("cleanup", check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _python(
+        self, script: str, *words: str, stdin: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self.host.inside(sys.executable, "-c", script, *words),
+            capture_output=True,
+            text=True,
+            input=stdin,
+            check=False,
+            env={**os.environ, **self.places()},
+        )

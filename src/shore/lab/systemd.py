@@ -1,7 +1,8 @@
 """systemd as the first process of a small machine, in the network of a lab's host.
 
 The machine has process, mount and control-group namespaces of its own. It sees the files of ours, read-only;
-/run, /tmp and /var/lib are empty, /etc is a copy, and the only units are those that are written into it:
+/run, /tmp and /var/lib are empty, /etc is a copy, and the only units are those that are written into it
+(a disk of its own keeps /var/lib and /etc over a reboot, with what was installed and enabled):
 nothing that systemd does at boot reaches us. Needs root and cgroup2.
 """
 
@@ -22,8 +23,10 @@ from shore.lab.net import Host, LabFailed, run, until
 
 SYSTEMD = Path("/lib/systemd/systemd")
 UNITS = "/etc/systemd/lab"
+OWN_UNITS = "/etc/systemd/system"
 SHORE = str(Path(sys.executable).with_name("shore"))
 BOOTED_WITHIN = 10.0
+UNITS_STARTED_WITHIN = 40.0
 
 _numbers = itertools.count(1)
 
@@ -34,8 +37,10 @@ TARGETS = ("default", "sysinit", "basic", "shutdown", "multi-user", "network", "
 class Systemd:
     """One such machine, as a context manager."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, disk: Path | None = None) -> None:
+        """`disk` is a directory of ours that holds what outlives a reboot: /var/lib and /etc."""
         self.host = host
+        self._disk = disk
         self._group = _own_group() / f"shore-lab-{os.getpid()}-{next(_numbers)}"
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed when the machine ends)
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,14 +88,20 @@ class Systemd:
         enter = f'echo $$ > {self._group}/cgroup.procs && exec "$@"'
         apart = ("--cgroup", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts")
         self._process = subprocess.Popen(
-            ["bash", "-c", enter, "bash", *self.host.inside("unshare", *apart, "bash", "-c", _boot_script())],
+            [
+                "bash",
+                "-c",
+                enter,
+                "bash",
+                *self.host.inside("unshare", *apart, "bash", "-c", _boot_script(self._disk)),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
             start_new_session=True,
         )
         try:
-            until(self._is_booted, BOOTED_WITHIN)
+            until(self._is_booted, BOOTED_WITHIN if self._disk is None else UNITS_STARTED_WITHIN)
         except AssertionError:
             self._output.seek(0)
             raise LabFailed(f"systemd did not boot: {self._output.read().strip()[-500:]}") from None
@@ -147,15 +158,23 @@ class UnitEnd(ShoreEnd):
         self.machine.run("kill", f"-{name}", str(pid))
 
 
-def _boot_script() -> str:
-    empty = ("/tmp", "/var/lib", "/usr/lib/systemd/system-generators")  # noqa: S108 (where to mount)
+def _boot_script(disk: Path | None) -> str:
+    empty = ["/tmp", "/usr/lib/systemd/system-generators"]  # noqa: S108 (where to mount)
+    etc, lib = f"{disk or '/run'}/etc", f"{disk or '/run'}/lib"
+    target = "multi-user.target" if disk else "default.target"
+    units = f"{UNITS}:{OWN_UNITS}" if disk else UNITS
     targets = " ".join(TARGETS)
     return f"""
         set -e
         mount --make-rprivate /
         mount -t tmpfs -o mode=755 tmpfs /run
-        cp -a /etc /run/etc
-        mount --bind /run/etc /etc
+        if [ ! -d {etc} ]; then
+            cp -a /etc {etc}
+            find {etc}/systemd/system -mindepth 1 -delete
+        fi
+        mkdir -p {lib}
+        mount --bind {etc} /etc
+        mount --bind {lib} /var/lib
         mkdir -p /run/lock {UNITS}
         for target in {targets}; do printf '[Unit]\\nDescription=lab\\n' > {UNITS}/$target.target; done
         mount -o remount,bind,ro /
@@ -165,8 +184,8 @@ def _boot_script() -> str:
         for place in /proc/sys /proc/sys/net; do mount --bind $place $place; done
         mount -o remount,bind,ro /proc/sys
         mount -t cgroup2 cgroup2 /sys/fs/cgroup
-        exec env -i container=lab PATH={shlex.quote(os.environ["PATH"])} SYSTEMD_UNIT_PATH={UNITS} \\
-            SYSTEMD_LOG_TARGET=console {SYSTEMD} --system --unit=default.target
+        exec env -i container=lab PATH={shlex.quote(os.environ["PATH"])} SYSTEMD_UNIT_PATH={units} \\
+            SYSTEMD_LOG_TARGET=console {SYSTEMD} --system --unit={target}
     """
 
 

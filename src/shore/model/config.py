@@ -75,7 +75,8 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     `port_mapping` asks the gateways for the listen port.
     Of a mesh are its suffix for names (`mesh`; None: the peers are a file's), the `zone` that it answers for,
     `relays`, the `admission_key` (Ed25519 seed) that their admissions name, and the `filter`: None lets in
-    what allowed IPs let in, as a `wg0.conf` does.
+    what allowed IPs let in, as a `wg0.conf` does. `proxy` is the URL by which relays are reached; None: what
+    the environment says.
     """
 
     name: str
@@ -98,6 +99,7 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     port_mapping: bool = False
     relays: tuple[RelayConfig, ...] = ()
     admission_key: bytes | None = None
+    proxy: str | None = None
     filter: tuple[Rule, ...] | None = None
     mesh: str | None = None
     zone: Zone | None = None

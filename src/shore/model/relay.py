@@ -15,6 +15,7 @@ class RelayConfig(msgspec.Struct, frozen=True):
 
     `rate` is bytes a second and sender, 0 for no limit; `server_socket` is where every connection that is
     not a stream goes, None where no server runs beside this relay; `server_addresses` are where it is else.
+    `port` and `stun_port` are what its keeper opens, where it is not the network's first.
     """
 
     id: str
@@ -28,3 +29,5 @@ class RelayConfig(msgspec.Struct, frozen=True):
     server_addresses: tuple[str, ...] = ()
     revoked: tuple[bytes, ...] = ()
     rate: int = 0
+    port: int = 443
+    stun_port: int = 3478

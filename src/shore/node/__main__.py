@@ -117,7 +117,7 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: 
             answer.close()
             unit.say("READY=1")
             spawn(heartbeat(brain))
-            mesh = _mesh(brain, spawn, restarted=start is not None)
+            mesh = _mesh(brain, spawn, restarted=not brain.attached)
             spawn(watch_links(lambda links: _links_moved(brain, mesh, links)))
             spawn(_look_around(brain, uapi))
             await brain.ended
@@ -225,9 +225,10 @@ def _mesh(brain: Brain, spawn: Spawn, *, restarted: bool) -> "Mesh | None":
 
 def _links_moved(brain: Brain, mesh: "Mesh | None", links: tuple[Link, ...]) -> None:
     if is_alive(brain.tun):
-        brain.tell(events.LinksChanged(links))
+        # First, so that what peers are to be told of it does not go by a link that leads nowhere.
         if mesh is not None:
             mesh.links_moved()
+        brain.tell(events.LinksChanged(links))
     else:
         brain.tell(events.DeviceGone("the device"))
 

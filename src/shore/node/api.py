@@ -87,6 +87,8 @@ class Api:
                 return await poke(self._brain, request.public_key)
             case api.AskAmend():
                 return await self._amend(request)
+            case api.AskAccept():
+                self._brain.accept(request.prefixes)
             case api.AskConfirm():
                 self._brain.confirm()
             case api.AskDown():

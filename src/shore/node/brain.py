@@ -40,6 +40,7 @@ from shore.node.naming import Naming
 from shore.node.openings import Openings
 from shore.node.outside import Outside
 from shore.node.stamping import Stamping
+from shore.wire.control import SignalKind
 
 STOP_WITHIN = 1.0
 IN_FORCE_WITHIN = 20.0
@@ -61,6 +62,8 @@ class Brain:
         self.plane: DataPlane | None = None
         self.tun = -1
         self.tunnel_stays = False
+        # Whether there was a data plane of before, with its sessions.
+        self.attached = False
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._runtime = runtime
         self._user = user
@@ -71,14 +74,16 @@ class Brain:
         self.stamping = Stamping(self.tell, self.announce)
         self._naming = Naming(runtime.name, self.announce)
         self._openings = Openings()
-        self._outside = Outside(lambda: self.node.plan, self._openings)
+        self._outside = Outside(lambda: self.node.plan, self._openings, self._proxy)
         self._given: set[str] = set()
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
-        # How to call a peer, and what is linked for this tunnel, as those know who hold the links.
+        # How to call a peer, what is linked, and what was accepted, as those know who hold the links.
         self.call: Callable[[bytes], None] = lambda _public_key: None
+        self.tell_peers: Callable[[SignalKind], None] = lambda _kind: None
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
+        self.accept: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
         self._feed = Feed(self.node, self._perform, events.Woke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()
@@ -121,6 +126,8 @@ class Brain:
                 )
             case do.Call():
                 self.call(action.public_key)
+            case do.TellPeers():
+                self.tell_peers(action.kind)
             case do.DialRelay():
                 self._spawn(self._later(self._outside.dial(action)))
             case do.CloseLink():
@@ -148,6 +155,9 @@ class Brain:
     def device(self) -> str:
         """The name of the device."""
         return self._runtime.name
+
+    def _proxy(self) -> str | None:
+        return None if self.node.config is None else self.node.config.proxy
 
     def announce(self, what: str, why: str) -> None:
         """Tell people something that only this shell knows."""
@@ -186,6 +196,7 @@ class Brain:
             self.tun = open_tun(running.config.name, offload=running.config.offload)
             self.tell(events.Configured(running.config))
             return
+        self.attached = True
         self._adopt_descriptors(self.plane)
         self._openings.adopt_links(link.id for link in held.links)
         self.announce("brain attached", f"to the data plane {self.plane.pid}")

@@ -26,6 +26,7 @@ from shore.model.status import LinkStatus
 from shore.node.brain import Brain, NotConfigured, Spawn
 from shore.node.latest import Latest
 from shore.wire import signing
+from shore.wire.control import SignalKind
 
 LOOK_EVERY = 0.5
 CLOCK_EVERY = 30.0
@@ -40,6 +41,7 @@ class Mesh:
         config = brain.node.config
         assert config is not None
         assert config.admission_key is not None
+        self._admission_seed = config.admission_key
         admission = signing.public_of(Ed25519PrivateKey.from_private_bytes(config.admission_key))
         membership = Membership(identity.member(admission), identity.held, random.random)
         self._brain = brain
@@ -47,9 +49,11 @@ class Mesh:
         self._restarted = restarted
         self._drawn: bytes | None = None
         self._wanted: Latest[on.Use] = Latest(self._put_in_force)
-        self._link = ControlLink(membership, spawn, self._perform, self._mark)
+        self._link = ControlLink(membership, spawn, self._perform, self._mark, identity.network.proxy)
         spawn(self._wanted.run())
+        self._used: on.Use | None = None
         brain.links, brain.call = self._links, self._call
+        brain.tell_peers, brain.accept = self._tell_peers, self._accept
 
     async def run(self) -> None:
         """Hold the link and tell it how we are, until cancelled."""
@@ -70,6 +74,16 @@ class Mesh:
     def _call(self, peer: bytes) -> None:
         self._link.tell(on.SignalAsked(peer, "call_me_maybe", self._brain.node.candidates()))
 
+    def _tell_peers(self, kind: SignalKind) -> None:
+        self._link.tell(on.SignalAsked(None, kind, self._brain.node.candidates()))
+
+    def _accept(self, prefixes: tuple[str, ...]) -> None:
+        network = msgspec.structs.replace(self._identity.network, accepted=prefixes)
+        self._identity = msgspec.structs.replace(self._identity, network=network)
+        self._brain.announce("prefixes accepted", ", ".join(prefixes) or "none")
+        if self._used is not None:
+            self._wanted.put(self._used)
+
     def links_moved(self) -> None:
         """The underlay changed."""
         self._link.tell(on.LinksMoved())
@@ -82,9 +96,12 @@ class Mesh:
     def _perform(self, action: on.Action) -> None:
         match action:
             case on.Use():
+                self._used = action
                 self._wanted.put(action)
             case on.Keep():
                 self._keep(action)
+            case on.KeepAdmissions():
+                self._keep_admissions(action)
             case on.Deliver():
                 self._deliver(action)
             case on.DrawKey():
@@ -95,9 +112,9 @@ class Mesh:
                 pass
 
     def _deliver(self, said: on.Deliver) -> None:
-        if said.kind == "call_me_maybe":
+        if said.candidates:
             self._brain.tell(events.PeerCalled(said.peer, said.candidates))
-        else:
+        if said.kind != "call_me_maybe":
             self._brain.tell(events.RenewAsked(said.peer))
 
     def _keep(self, action: on.Keep) -> None:
@@ -105,6 +122,13 @@ class Mesh:
             kept.keep_netmap(action.held)
         except OSError as error:
             self._brain.announce("netmap not kept", f"{error.filename}: {(error.strerror or '').lower()}")
+
+    def _keep_admissions(self, action: on.KeepAdmissions) -> None:
+        admitted = kept.Admitted(action.node_key, self._admission_seed, action.admissions)
+        try:
+            kept.keep_admitted(admitted)
+        except OSError as error:
+            self._brain.announce("admissions not kept", f"{error.filename}: {(error.strerror or '').lower()}")
 
     def _draw_key(self) -> None:
         drawn = kept.new_node_key()

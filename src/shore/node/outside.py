@@ -8,6 +8,7 @@ from collections.abc import Callable
 from shore.core import actions as do
 from shore.core import events
 from shore.io.dial import NotDialled, dial
+from shore.io.proxy import surroundings
 from shore.io.resolver import NotResolved
 from shore.model.host import HostPlan
 from shore.node.naming import addresses_of
@@ -15,16 +16,21 @@ from shore.node.openings import Openings
 
 
 class Outside:
-    """One brain's; `plan` is what is in force on the host."""
+    """One brain's; `plan` is what is in force on the host, `proxy` a URL where one was chosen."""
 
-    def __init__(self, plan: Callable[[], HostPlan | None], openings: Openings) -> None:
+    def __init__(
+        self, plan: Callable[[], HostPlan | None], openings: Openings, proxy: Callable[[], str | None]
+    ) -> None:
         self._plan = plan
+        self._proxy = proxy
         self._openings = openings
 
     async def dial(self, action: do.DialRelay) -> events.Event:
         """Connect to a relay."""
         try:
-            opened, name = await dial(action.addresses, action.mark, self._addresses)
+            opened, name = await dial(
+                action.addresses, action.mark, self._addresses, surroundings(self._proxy())
+            )
         except NotDialled as error:
             return events.LinkDialFailed(action.relay, str(error))
         return events.LinkDialled(action.relay, self._openings.add_link(opened), name)

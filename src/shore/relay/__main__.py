@@ -1,5 +1,7 @@
-"""`python -m shore.relay serve`: one relay, unprivileged; whoever starts it opens its ports."""
+"""`python -m shore.relay serve`: one relay, unprivileged; whoever starts it opens its ports. `join` makes
+what a further relay of a network starts from."""
 
+import asyncio
 import resource
 import sys
 from pathlib import Path
@@ -8,7 +10,9 @@ import click
 import uvloop  # noqa: TID251  (a relay has no netlink, and its loop is its speed: DESIGN.md §8)
 
 from shore._native import TlsIdentity
+from shore.relay import join as joining
 from shore.relay.serve import BadConfig, Descriptors, Relay, load
+from shore.wire.token import parse_token
 
 
 @click.group()
@@ -47,6 +51,29 @@ def serve(
         await Relay(config, loaded, identity).run(Descriptors(tls_fd, udp_fd, metrics_fd, ready_fd))
 
     uvloop.run(run())
+
+
+@main.command()
+@click.option("--state", type=click.Path(path_type=Path), required=True, help="STATE/relay is made.")
+@click.option("--name", required=True, help="What the relay shall be called.")
+@click.option("--advertise", multiple=True, required=True, metavar="HOST[:PORT]", help="Where it is.")
+@click.option("--port", type=int, default=443, help="The TCP port.")
+@click.option("--stun-port", type=int, default=3478, help="The UDP port.")
+@click.option("--within", type=float, default=30.0, help="Seconds to try for.")
+def join(
+    *, state: Path, name: str, advertise: tuple[str, ...], port: int, stun_port: int, within: float
+) -> None:
+    """Enrol with the token on stdin; prints our standing."""
+    plan = joining.Plan(name, advertise, port, stun_port, within)
+    try:
+        token = parse_token(sys.stdin.read())
+        print(asyncio.run(joining.join(state, token, plan)))
+    except (joining.NotJoined, ValueError) as error:
+        print(f"shore: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:
+        print(f"shore: {error.filename or state}: {(error.strerror or '').lower()}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _identity(directory: Path) -> TlsIdentity:

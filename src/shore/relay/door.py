@@ -3,6 +3,9 @@
 A new connection has 10 s for its TLS handshake and its request head. There are at most so many of them, in
 all and per source; who comes above that is closed at once, before any cryptography. Spliced bytes are
 passed as they are, each direction by its own back-pressure and its own end.
+
+The loop reads a socket until it is empty, and that of a node which sends without end never is. So a stream
+that gave a whole turn's worth is not read again before all others were.
 """
 
 import asyncio
@@ -26,6 +29,8 @@ UNSENT = 1 << 17
 HIGH_WATER = 1 << 17
 TCP_NOTSENT_LOWAT = 25
 LINGER_S = 2.0
+# So much at once is a full read of the loop, which would go on: it is the turn of one stream.
+TURN = 1 << 17
 
 
 class Stage(Enum):
@@ -102,6 +107,10 @@ class Connection(asyncio.Protocol):
         """Ciphertext."""
         if self._stream is not None:
             self._door.streams.received(self._stream, data)
+            if len(data) >= TURN and not self.transport.is_closing():
+                # More is waiting here, most likely: whoever else has something comes first.
+                self.transport.pause_reading()
+                self._loop.call_soon(self._go_on)
             return
         if self._stage is None or self.transport.is_closing():
             return
@@ -184,6 +193,10 @@ class Connection(asyncio.Protocol):
         server.send(self._inbox)
         self._inbox = b""
         self.transport.resume_reading()
+
+    def _go_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _read_head(self, plaintext: bytes) -> None:
         self._inbox += plaintext

@@ -3,24 +3,29 @@
 Up it says where the relay is, down it hears whose admissions count and who is out. The relay needs it for
 news only: what it heard last is in relay.json. The server is believed as by a node: a statement of our root
 key names the pin of this very connection; over the unix socket of the server beside us it is the pin of the
-relay's own TLS key.
+relay's own TLS key. Where no server runs beside us, its addresses are dialled in turn.
 """
 
 import asyncio
+import itertools
 import random
+import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import websockets
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from websockets.asyncio.client import ClientConnection, unix_connect
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
 
 from shore.model.relay import RelayConfig
 from shore.wire import control, signing
 
 LEAST_BACKOFF_S = 0.2
 MOST_BACKOFF_S = 30.0
+OPENED_WITHIN_S = 10
 MACHINE_KEY = "machine.key"
 
 
@@ -37,24 +42,17 @@ class ServerLink:
         self._learn = learn
 
     async def run(self) -> None:
-        """Keep the link, until cancelled; without a machine key or a server beside us there is none."""
-        path = self._config.server_socket
-        if path is None or not self._key_path.exists():
+        """Keep the link, until cancelled; without a machine key or a place of the server there is none."""
+        beside = self._config.server_socket
+        places = self._config.server_addresses if beside is None else (beside,)
+        if not places or not self._key_path.exists():
             return
         key = Ed25519PrivateKey.from_private_bytes(self._key_path.read_bytes())
         backoff = LEAST_BACKOFF_S
-        while True:
+        for place in itertools.cycle(places):
             begun = asyncio.get_running_loop().time()
             try:
-                async with unix_connect(
-                    path,
-                    f"ws://localhost{control.PATH}",
-                    subprotocols=[websockets.Subprotocol(control.SUBPROTOCOL)],
-                    max_size=control.MOST_FROM_SERVER,
-                    open_timeout=10,
-                    ping_interval=None,
-                    compression=None,
-                ) as socket:
+                async with dialled(place) as socket:
                     await self._talk(socket, key)
             except (OSError, TimeoutError, websockets.WebSocketException, NotOurs, control.BrokenMessage):
                 pass
@@ -64,6 +62,7 @@ class ServerLink:
             await asyncio.sleep(LEAST_BACKOFF_S + random.random() * backoff)  # noqa: S311
 
     async def _talk(self, socket: ClientConnection, key: Ed25519PrivateKey) -> None:
+        shown = pin_of(socket)
         quiet = 0
         while True:
             try:
@@ -76,26 +75,35 @@ class ServerLink:
                 continue
             quiet = 0
             message = control.from_server(data)
-            for answer in self._answers(message, key):
+            for answer in self._answers(message, key, shown):
                 await socket.send(control.encode(answer))
 
-    def _answers(self, message: object, key: Ed25519PrivateKey) -> list[control.FromNode]:
+    def _answers(
+        self, message: object, key: Ed25519PrivateKey, shown: bytes | None
+    ) -> list[control.FromNode]:
+        config = self._config
         match message:
             case control.Challenge():
-                return [self._hello(message, key)]
+                return [self._hello(message, key, shown)]
             case control.StandingIs(standing="member"):
-                return [control.Offering(self._config.addresses, self._config.udp_addresses)]
+                return [control.Offering(config.addresses, config.udp_addresses, config.pin)]
             case control.Admitting():
                 self._take(message)
             case control.Ping(id=number):
                 return [control.Pong(number)]
         return []
 
-    def _hello(self, challenge: control.Challenge, key: Ed25519PrivateKey) -> control.Hello:
-        if challenge.root != self._config.root or control.VERSION not in challenge.versions:
+    def _hello(
+        self, challenge: control.Challenge, key: Ed25519PrivateKey, shown: bytes | None
+    ) -> control.Hello:
+        config = self._config
+        if challenge.root != config.root or control.VERSION not in challenge.versions:
             raise NotOurs("this server is another network's, or of another version")
-        content = control.hello_content(challenge.nonce, self._config.pin, "relay", control.VERSION)
-        return control.Hello(signing.public_of(key), signing.sign(key, signing.HELLO, content), "relay")
+        pin = config.pin if shown is None else shown
+        named = signing.named_keys(challenge.statements, config.root, config.network, "server", time.time())
+        if shown is not None and shown not in named:
+            raise NotOurs("this is not the server that the network's root key names")
+        return hello(challenge.nonce, pin, key)
 
     def _take(self, admitting: control.Admitting) -> None:
         """Statements are checked when they are used; root and network never change."""
@@ -105,3 +113,52 @@ class ServerLink:
             self._config, statements=admitting.statements, revoked=admitting.revoked
         )
         self._learn(self._config)
+
+
+def dialled(place: str) -> connect:
+    """A link to the server at a path of this machine, or at `host:port`; see `pin_of`."""
+    subprotocols = [websockets.Subprotocol(control.SUBPROTOCOL)]
+    if place.startswith("/"):
+        return unix_connect(
+            place,
+            f"ws://localhost{control.PATH}",
+            subprotocols=subprotocols,
+            max_size=control.MOST_FROM_SERVER,
+            open_timeout=OPENED_WITHIN_S,
+            ping_interval=None,
+            compression=None,
+        )
+    return connect(
+        f"wss://{place}{control.PATH}",
+        ssl=_tls(),
+        subprotocols=subprotocols,
+        max_size=control.MOST_FROM_SERVER,
+        open_timeout=OPENED_WITHIN_S,
+        close_timeout=1,
+        ping_interval=None,
+        compression=None,
+    )
+
+
+def pin_of(socket: ClientConnection) -> bytes | None:
+    """What the server's TLS key is known by; None where there is no TLS, on this machine."""
+    tls = socket.transport.get_extra_info("ssl_object")
+    if tls is None:
+        return None
+    shown = tls.getpeercert(binary_form=True)
+    return signing.pin_of(x509.load_der_x509_certificate(shown).public_key()) if shown else b""
+
+
+def hello(nonce: bytes, pin: bytes, key: Ed25519PrivateKey) -> control.Hello:
+    """Who this relay is, on the connection of that pin."""
+    content = control.hello_content(nonce, pin, "relay", control.VERSION)
+    return control.Hello(signing.public_of(key), signing.sign(key, signing.HELLO, content), "relay")
+
+
+def _tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # The pin decides, not a name.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -61,6 +61,12 @@ class AskAmend(_Request, frozen=True, tag="amend"):
     uplinks: tuple[Uplink, ...] | None = None
 
 
+class AskAccept(_Request, frozen=True, tag="accept"):
+    """Let peers of the network route these prefixes here, and no others beyond their addresses."""
+
+    prefixes: tuple[str, ...]
+
+
 class AskConfirm(_Request, frozen=True, tag="confirm"):
     """Keep a tunnel that was brought up with `--confirm`."""
 
@@ -98,7 +104,9 @@ class NetcheckReply(_Reply, frozen=True, tag="netcheck"):
     checked: Netcheck
 
 
-Request = AskStatus | AskNetcheck | AskDown | AskReload | AskRenew | AskPoke | AskAmend | AskConfirm
+Request = (
+    AskStatus | AskNetcheck | AskDown | AskReload | AskRenew | AskPoke | AskAmend | AskAccept | AskConfirm
+)
 Reply = Done | Failed | StatusReply | NetcheckReply | Poked
 
 _encoder = msgspec.json.Encoder()

@@ -112,10 +112,11 @@ class Admissions(_Message, frozen=True, tag="admissions"):
 
 
 class Offering(_Message, frozen=True, tag="offering"):
-    """A relay tells where it is."""
+    """A relay tells where it is, and what its TLS key is known by, which counts when it is first told."""
 
     addresses: tuple[str, ...]
     udp_addresses: tuple[str, ...]
+    pin: bytes = b""
 
 
 class Admitting(_Message, frozen=True, tag="admitting"):

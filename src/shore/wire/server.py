@@ -34,13 +34,14 @@ TokenState = Literal["open", "spent", "expired", "revoked"]
 
 
 class Invite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token is asked for; `lifetime_s` null: it never expires."""
+    """A token is asked for; `lifetime_s` null: it never expires. One for a relay lets in no node."""
 
     user: User = "owner"
     tags: Tags = ()
     reusable: bool = False
     ephemeral: bool = False
     lifetime_s: Lifetime | None = 3600.0
+    role: Literal["node", "relay"] = "node"
 
 
 class Invited(msgspec.Struct, frozen=True):
@@ -62,6 +63,7 @@ class TokenShown(msgspec.Struct, frozen=True):
     ephemeral: bool
     created_at: float
     expires_at: float | None
+    role: Literal["node", "relay"] = "node"
 
 
 class Tokens(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@
 mod asked;
 mod health;
 mod measure;
+mod opening;
 mod reflex;
 mod schedule;
 
@@ -32,6 +33,7 @@ use asked::Asked;
 use health::Health;
 pub use health::State;
 use measure::Measure;
+use opening::Opening;
 
 use crate::desired::{self, PathId, PathKind, SocketId};
 use crate::plane::{Destination, Source};
@@ -55,6 +57,10 @@ pub struct Path {
     health: Health,
     /// To be probed at once.
     poked: bool,
+    /// What is still to be done to open the NATs before us.
+    opening: Option<Opening>,
+    /// No probe before this.
+    held_until: Moment,
     heard: Option<Moment>,
     born: Moment,
 }
@@ -121,13 +127,17 @@ impl Paths {
         let kept = self.primary().filter(|_| same_favourite || self.probed);
         self.advice = advice.to_vec();
         let mut old = std::mem::take(&mut self.paths);
+        let (probed, mut fresh) = (self.probed, Vec::new());
         for advised in advice {
             let destination = Destination::from(advised);
             let known = old
                 .iter()
                 .position(|path| path.destination == destination)
                 .map(|place| old.swap_remove(place));
-            let mut path = known.unwrap_or_else(|| Path::new(destination, now));
+            let mut path = known.unwrap_or_else(|| {
+                fresh.push(destination);
+                Path::new(destination, now)
+            });
             path.id = Some(advised.id);
             path.kind = advised.kind;
             path.metered = advised.metered;
@@ -150,6 +160,9 @@ impl Paths {
         self.primary = kept.and_then(|kept| self.position(kept)).unwrap_or(0);
         if self.primary() != before {
             self.primary_since = now;
+        }
+        if probed {
+            self.open_fresh(&fresh, now);
         }
     }
 
@@ -179,15 +192,6 @@ impl Paths {
         self.paths[place].mtu
     }
 
-    /// Direct paths that may lack a hole yet.
-    pub fn unproven(&self, now: Moment) -> Vec<Destination> {
-        let missing = self.paths.iter().filter(|path| {
-            let state = path.health.state(now);
-            path.kind == PathKind::Direct && matches!(state, State::Unproven | State::Dead)
-        });
-        missing.map(|path| path.destination).collect()
-    }
-
     /// Since when it is the primary one.
     pub fn primary_since(&self) -> Moment {
         self.primary_since
@@ -203,9 +207,11 @@ impl Paths {
 
     /// Where the `n`-th initiation in a row goes: the primary path first, then the others in turn.
     pub fn in_turn(&self, n: u32) -> Option<Destination> {
-        let count = self.paths.len();
-        let place = (self.primary + n as usize).checked_rem(count)?;
-        Some(self.paths[place].destination)
+        let (ahead, behind) = self.paths.split_at_checked(self.primary)?;
+        let order = behind.iter().chain(ahead);
+        let open: Vec<_> = order.filter(|path| self.is_in_turn(path, n)).collect();
+        let place = (n as usize).checked_rem(open.len())?;
+        Some(open[place].destination)
     }
 
     /// The peer proved that it is at `source`. Returns how the primary path moved.
@@ -335,6 +341,8 @@ impl Path {
             asked: Asked::default(),
             health: Health::new(now),
             poked: true,
+            opening: None,
+            held_until: Moment::default(),
             heard: None,
             born: now,
         }

@@ -95,9 +95,9 @@ impl Paths {
     fn probe_at(&self, place: usize, busy: bool, now: Moment) -> Moment {
         let path = &self.paths[place];
         let Some(sent) = path.measure.last_sent().filter(|_| !path.poked) else {
-            return Moment::default();
+            return path.held_until;
         };
-        sent + self.interval(place, busy, now)
+        path.held_until.max(sent + self.interval(place, busy, now))
     }
 
     fn interval(&self, place: usize, busy: bool, now: Moment) -> Duration {
@@ -110,6 +110,7 @@ impl Paths {
             State::Suspect => SECOND / 4,
             State::Unproven if path.measure.in_a_row() < ROW => SECOND / 4,
             State::Dead | State::Unproven if of_primary != State::Live => SECOND,
+            State::Dead | State::Unproven if path.is_new() && self.is_relayed() => 60 * SECOND,
             State::Dead | State::Unproven => pick(5 * SECOND, 60 * SECOND),
             _ if place == self.primary => pick(PRIMARY_BUSY, path.quiet),
             _ if is_standby && of_primary != State::Live => 2 * KEEN,

@@ -16,7 +16,7 @@ async def invite(asked: Asked) -> Invited:
     """Make a join token, which is shown once."""
     said: Invite = asked.body
     tags = tuple(tag.removeprefix("tag:") for tag in said.tags)
-    invitation = Invitation(said.user, tags, said.reusable, said.ephemeral, said.lifetime_s)
+    invitation = Invitation(said.user, tags, said.reusable, said.ephemeral, said.lifetime_s, said.role)
     secret = await asked.mesh.repository.invite(invitation, asked.who, asked.now)
     founded = asked.mesh.founded
     token = token_text(Token(founded.addresses, fingerprint(founded.root), secret))
@@ -27,7 +27,7 @@ async def invite(asked: Asked) -> Invited:
 async def list_tokens(asked: Asked) -> Tokens:
     """List the join tokens, newest first."""
     rows = await asked.mesh.repository.tokens()
-    return Tokens(tuple(_shown(row, asked.now) for row in rows if row.role == "node"))
+    return Tokens(tuple(_shown(row, asked.now) for row in rows))
 
 
 async def revoke_token(asked: Asked) -> Out:
@@ -59,6 +59,7 @@ def _shown(row: Row[Any], now: float) -> TokenShown:
         row.ephemeral,
         row.created_at,
         row.expires_at,
+        row.role,
     )
 
 
