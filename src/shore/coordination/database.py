@@ -87,12 +87,17 @@ class Database:
             return
         deadline = time.monotonic() + HOLDER_GONE_WITHIN_S
         with self._plainly():
-            self._holding = await self._engine.connect()
-            await self._holding.execution_options(isolation_level="AUTOCOMMIT")
-            while not await self._holding.scalar(select(func.pg_try_advisory_lock(SERVER))):
-                if time.monotonic() > deadline:
-                    raise NoDatabase(f"another server uses {self.shown}")
-                await asyncio.sleep(0.1)
+            connection = await self._engine.connect()
+            try:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                while not await connection.scalar(select(func.pg_try_advisory_lock(SERVER))):
+                    if time.monotonic() > deadline:
+                        raise NoDatabase(f"another server uses {self.shown}")
+                    await asyncio.sleep(0.1)
+            except BaseException:
+                await connection.close()
+                raise
+            self._holding = connection
 
     async def close(self) -> None:
         """Let go of it."""
