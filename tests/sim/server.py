@@ -150,6 +150,7 @@ class SimServer:
             expires = None if self._lifetime is None else self.world.wall + self._lifetime
             node = msgspec.structs.replace(node, node_key=said.node_key, expires_at=expires)
         self.netmaps.put(msgspec.structs.replace(node, online=True))
+        self.netmaps.watch(tie.machine.number)
         session.said, session.version = said, said.version
         self._settle()
         self._tell(tie, session)

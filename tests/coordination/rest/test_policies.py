@@ -23,6 +23,7 @@ async def test_a_policy_comes_into_force_for_the_nodes_that_are_there(server: Pa
     async with linked(server) as one, linked(server) as two:
         await join(one, server, "one")
         await join(two, server, "two")
+        await one.meet(two)
         assert (await run("get")).output == STARTER
         assert (await run("trace", "one", "two", 22)).exit_code == 0
         file.write_text(WRONG)
