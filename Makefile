@@ -51,7 +51,7 @@ lab: native         ## everything that needs namespaces, and 50,000 simulated ru
 	$(PY) -m pytest -q -s -m slow tests/sim
 
 regress:            ## BoringTun's defects on a mock clock, and their cures
-	cd crates/session-regress && cargo test --quiet
+	cd crates/session-regress && cargo test --quiet --locked
 
 bench: native       ## measure against real peers on an idle machine; results go to bench/results
 	@scripts/peers
