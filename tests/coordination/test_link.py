@@ -3,6 +3,8 @@
 import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.coordination.node import invited, join, linked
 from websockets.exceptions import ConnectionClosed
 
+from shore.coordination import link
 from shore.model.netmap import Head, Relay, Self
 from shore.wire import control, signing
 from shore.wire.token import secret_hash
@@ -150,3 +153,17 @@ async def test_the_relay_is_told_whom_to_let_in_as_soon_as_it_is_known(server: P
             await node.leave()
             async with asyncio.timeout(5):
                 assert (await relay.hear(control.Admitting)).revoked == (node.node_key,)
+
+
+async def test_who_does_not_say_who_it_is_may_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "HELLO_WITHIN_S", 0.05)
+    founded = SimpleNamespace(pin=bytes(32), root=bytes(32), statements=())
+    mesh, socket = Mock(founded=founded), AsyncMock()
+
+    async def pings() -> bytes:
+        return await asyncio.sleep(0.01, control.encode(control.Ping(1)))
+
+    socket.receive_bytes = Mock(side_effect=pings)
+    async with asyncio.timeout(5):
+        await link.Link(socket, mesh).live()
+    assert socket.receive_bytes.call_count > 1

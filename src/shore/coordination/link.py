@@ -1,7 +1,8 @@
 """One node's WebSocket: what it proves, what it says, and what it is sent (docs/protocol/control.md).
 
 Two loops, one for each direction; the first to end ends both. Nothing heard for 10 s is asked after, nothing
-for 20 s ends the link. Nonsense ends it too; a step that is refused is answered and counts for nothing.
+for 20 s ends the link. Who has not said who it is after 5 s may not stay. Nonsense ends it too; a step that
+is refused is answered and counts for nothing.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from shore.coordination.roll import NotChanged, standing
 from shore.wire import control
 
 MOST_REFUSALS = 5
+HELLO_WITHIN_S = 5.0
 
 
 def app(mesh: Mesh, rest: ASGIApp) -> Starlette:
@@ -58,33 +60,36 @@ class Link:
                 control.Challenge((control.VERSION,), self._nonce, founded.root, founded.statements)
             )
             async with asyncio.TaskGroup() as tasks:
-                await self._hear_all(tasks)
+                async with asyncio.timeout(HELLO_WITHIN_S):
+                    while self._outbox is None:
+                        await self._hear_one(tasks)
+                while True:
+                    await self._hear_one(tasks)
         except* (WebSocketDisconnect, control.BrokenMessage, TimeoutError, RuntimeError, KeyError):
             pass
         finally:
             if self._outbox is not None:
                 self._mesh.gone(self._outbox)
 
-    async def _hear_all(self, tasks: asyncio.TaskGroup) -> None:
-        while True:
-            message = control.from_node(await self._next())
-            try:
-                if self._outbox is not None:
-                    await self._hear(message, self._outbox)
-                elif isinstance(message, control.Hello):
-                    await self._hello(message, tasks)
-                else:
-                    await self._stranger(message)
-            except NotEnrolled as error:
-                await self._refuse("token", str(error))
-            except NotChanged as error:
-                await self._refuse("key", str(error))
-            except TooOften as error:
-                await self._refuse("rate", str(error))
-            except NotProven as error:
-                await self._refuse(error.code, str(error))
-            except NoDatabase:
-                await self._refuse("closing", "the server cannot reach its database: try again later")
+    async def _hear_one(self, tasks: asyncio.TaskGroup) -> None:
+        message = control.from_node(await self._next())
+        try:
+            if self._outbox is not None:
+                await self._hear(message, self._outbox)
+            elif isinstance(message, control.Hello):
+                await self._hello(message, tasks)
+            else:
+                await self._stranger(message)
+        except NotEnrolled as error:
+            await self._refuse("token", str(error))
+        except NotChanged as error:
+            await self._refuse("key", str(error))
+        except TooOften as error:
+            await self._refuse("rate", str(error))
+        except NotProven as error:
+            await self._refuse(error.code, str(error))
+        except NoDatabase:
+            await self._refuse("closing", "the server cannot reach its database: try again later")
 
     async def _next(self) -> bytes:
         try:

@@ -1,10 +1,12 @@
 """Serve the local API (docs/protocol/api.md) on its two sockets."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
 import time
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -17,6 +19,9 @@ from shore.node.brain import Brain, NotConfigured
 from shore.node.heartbeat import ask
 from shore.node.poking import poke
 from shore.wire import api
+
+# Who may look at the status only has nothing longer to ask.
+LONGEST_QUESTION = 4096
 
 
 class Api:
@@ -31,11 +36,11 @@ class Api:
 
     async def serve(self) -> None:
         """Listen on both sockets."""
-        for path, serve in (
-            (self._runtime.brain_socket, self._serve_owner),
-            (self._runtime.status_socket, self._serve_status),
+        for path, serve, limit in (
+            (self._runtime.brain_socket, self._serve_owner, api.LONGEST_LINE),
+            (self._runtime.status_socket, self._serve_status, LONGEST_QUESTION),
         ):
-            await asyncio.start_unix_server(serve, sock=bind_private(path), limit=api.LONGEST_LINE)
+            await asyncio.start_unix_server(serve, sock=bind_private(path), limit=limit)
         give_to_group(self._runtime.status_socket)
 
     async def say_down(self, reply: api.Reply) -> None:
@@ -48,7 +53,7 @@ class Api:
         if _user(writer) not in (0, os.geteuid()):
             writer.close()
             return
-        async for line in reader:
+        async for line in _lines(reader):
             try:
                 request = api.request(line)
             except msgspec.DecodeError as error:
@@ -62,7 +67,7 @@ class Api:
         writer.close()
 
     async def _serve_status(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async for line in reader:
+        async for line in _lines(reader):
             try:
                 request = api.request(line)
             except msgspec.DecodeError:
@@ -156,3 +161,10 @@ async def _write(writer: asyncio.StreamWriter, reply: api.Reply) -> None:
 def _user(writer: asyncio.StreamWriter) -> int:
     credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int(struct.unpack("3i", credentials)[1])
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """What is asked; it ends at a line that is too long."""
+    with contextlib.suppress(ValueError):
+        async for line in reader:
+            yield line
