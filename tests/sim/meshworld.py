@@ -18,7 +18,7 @@ from tests.sim.machine import _HEADER, PACKET, Machine
 from tests.sim.mesh import STUN_PORT, SimRelay, Tie, Tied, stun_answer
 from tests.sim.network import Nat, Uplink
 from tests.sim.server import SimServer
-from tests.sim.world import KINDS_ON_WIRE, Pair, World
+from tests.sim.world import KINDS_ON_WIRE, Pair, World, wrong_in
 
 from shore._native import ModelPlane
 from shore.core import actions as do
@@ -292,15 +292,8 @@ class MeshWorld(World):
                 self.answers.append((self.now, str(pair)))
 
     def checked(self, machine: Machine) -> None:
-        node = machine.node
-        if node is None or node.config is None:
-            return
-        if len(machine.sockets) > 24:
-            self.broken(f"I7: machine {machine.number} holds {len(machine.sockets)} sockets")
-        kept = node.desired()
-        node.forget_derived()
-        if kept != node.desired():
-            self.broken(f"I13: machine {machine.number} keeps {kept}, and {node.desired()} follows")
+        for wrong in wrong_in(machine):
+            self.broken(wrong)
 
     def _check_astray(self, *keys: bytes) -> None:
         for key in keys:

@@ -288,12 +288,8 @@ class World:
         node = machine.node
         if node is None or node.config is None:
             return
-        if len(machine.sockets) > 24:
-            self.broken(f"I7: machine {machine.number} holds {len(machine.sockets)} sockets")
-        kept = node.desired()
-        node.forget_derived()
-        if kept != node.desired():
-            self.broken(f"I13: machine {machine.number} keeps {kept}, and {node.desired()} follows")
+        for wrong in wrong_in(machine):
+            self.broken(wrong)
         status = tunnel_status(node, self.now, brain_pid=1, public_key=None, notes=())
         by_key = dict(zip(node.peers, status.peers, strict=True))
         for pair in self.pairs:
@@ -343,3 +339,17 @@ def found_at(uplinks: list[Uplink]) -> tuple[str, ...]:
     """The addresses at which others can begin: public ones, of both families."""
     v4 = [up.public for up in uplinks if up.nat is None and not up.only6]
     return (*v4, *(up.address6 for up in uplinks if up.address6))
+
+
+def wrong_in(machine: Machine) -> list[str]:
+    """The invariants that hold in each machine by itself and do not hold in this one."""
+    node, wrong = machine.node, []
+    if node is None or node.config is None:
+        return []
+    if len(machine.sockets) > 24:
+        wrong.append(f"I7: machine {machine.number} holds {len(machine.sockets)} sockets")
+    kept = node.desired()
+    node.forget_derived()
+    if kept != node.desired():
+        wrong.append(f"I13: machine {machine.number} keeps {kept}, and {node.desired()} follows")
+    return wrong

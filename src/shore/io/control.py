@@ -7,19 +7,17 @@ one. Sockets carry the tunnel's mark, so that the way to the server never leads 
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from shore.core import member_events as on
 from shore.core.membership import Membership
+from shore.io import pinned
 from shore.io.feed import Feed
 from shore.io.sockets import set_mark
-from shore.wire import control, signing
+from shore.wire import control
 
 CLOSE_WITHIN = 1.0
 
@@ -98,7 +96,7 @@ async def converse(
     proxy: str | None = None,
 ) -> None:
     """Open a link, tell what comes, send what is in the box; None in it ends the link. Raises NotLinked."""
-    connector = aiohttp.TCPConnector(ssl=_tls(), socket_factory=lambda place: _socket(place, mark))
+    connector = aiohttp.TCPConnector(ssl=pinned.tls(), socket_factory=lambda place: _socket(place, mark))
     async with aiohttp.ClientSession(connector=connector, trust_env=proxy is None) as session:
         try:
             stream = await session.ws_connect(
@@ -111,7 +109,7 @@ async def converse(
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
             raise NotLinked(_why(error)) from None
         async with stream, asyncio.TaskGroup() as tasks:
-            tell(on.Linked(address, _pin(stream)))
+            tell(on.Linked(address, pinned.pin_of(stream.get_extra_info("ssl_object"))))
             sending = tasks.create_task(_send(stream, outbox))
             async for message in stream:
                 if message.type is aiohttp.WSMsgType.BINARY:
@@ -127,31 +125,6 @@ async def _send(stream: aiohttp.ClientWebSocketResponse, outbox: Outbox) -> None
     except (aiohttp.ClientError, ConnectionError):
         pass
     await stream.close()
-
-
-def _tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # The pin decides, not a name.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _pin(stream: aiohttp.ClientWebSocketResponse) -> bytes:
-    tls = stream.get_extra_info("ssl_object")
-    shown = None if tls is None else tls.getpeercert(binary_form=True)
-    if not shown:
-        return b""
-    return pin_shown(shown)
-
-
-def pin_shown(certificate: bytes) -> bytes:
-    """The pin of a certificate (DER), empty where it cannot be read: whoever answers shows what he likes."""
-    try:
-        return signing.pin_of(x509.load_der_x509_certificate(certificate).public_key())
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
-        return b""
 
 
 def _socket(place: Any, mark: int) -> socket.socket:

@@ -9,17 +9,16 @@ relay's own TLS key. Where no server runs beside us, its addresses are dialled i
 import asyncio
 import itertools
 import random
-import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import websockets
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 
+from shore.io import pinned
 from shore.model.relay import RelayConfig
 from shore.wire import control, signing
 
@@ -130,7 +129,7 @@ def dialled(place: str) -> connect:
         )
     return connect(
         f"wss://{place}{control.PATH}",
-        ssl=_tls(),
+        ssl=pinned.tls(),
         subprotocols=subprotocols,
         max_size=control.MOST_FROM_SERVER,
         open_timeout=OPENED_WITHIN_S,
@@ -143,22 +142,10 @@ def dialled(place: str) -> connect:
 def pin_of(socket: ClientConnection) -> bytes | None:
     """What the server's TLS key is known by; None where there is no TLS, on this machine."""
     tls = socket.transport.get_extra_info("ssl_object")
-    if tls is None:
-        return None
-    shown = tls.getpeercert(binary_form=True)
-    return signing.pin_of(x509.load_der_x509_certificate(shown).public_key()) if shown else b""
+    return None if tls is None else pinned.pin_of(tls)
 
 
 def hello(nonce: bytes, pin: bytes, key: Ed25519PrivateKey) -> control.Hello:
     """Who this relay is, on the connection of that pin."""
     content = control.hello_content(nonce, pin, "relay", control.VERSION)
     return control.Hello(signing.public_of(key), signing.sign(key, signing.HELLO, content), "relay")
-
-
-def _tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # The pin decides, not a name.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

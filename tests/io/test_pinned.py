@@ -1,4 +1,4 @@
-"""The control link: who shows what in TLS."""
+"""Who shows what in TLS."""
 
 import datetime
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shore.io.control import pin_shown
+from shore.io.pinned import pin_shown
 from shore.wire import signing
 
 
