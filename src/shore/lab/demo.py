@@ -1,14 +1,15 @@
 """`python -m shore.lab.demo [--long]`: what Shore does where a plain tunnel goes silent.
 
 Two hosts in network namespaces, one with Shore from a `wg0.conf`, the other with a stock wireguard-go. Each
-fault is then repeated with plain boringtun-cli in Shore's place, at the same time, in a net of its own.
+fault is then repeated with plain boringtun-cli in Shore's place, at the same time, in a net of its own. After
+that comes a mesh (`demo_mesh`).
 """
 
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from shore.lab import faults
+from shore.lab import demo_mesh, faults
 from shore.lab.ends import program
 from shore.lab.faults import Fault, Outcome
 from shore.lab.net import LabFailed
@@ -55,6 +56,8 @@ def main() -> int:
             outcome = shore.result()
             print(f"{said(outcome, ours):<32} {said(rival.result(), theirs)}", flush=True)
             whole &= outcome is not None and outcome.gap_s is not None
+    if stages is SHORT:
+        whole &= demo_mesh.show()
     return 0 if whole else 1
 
 

@@ -1,0 +1,86 @@
+"""The second half of `make demo`: a network of a hub and two nodes, each behind a NAT of its own.
+
+The first packet goes by the hub's relay, then both NATs are opened and packets go directly. Relay and server
+are killed while they do, and in the end the direct path is swallowed and the relay has to carry them again.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from shore.lab.grid import Side, Street, street
+from shore.lab.meeting import links_up
+from shore.lab.net import LabFailed, until
+from shore.lab.pinger import Pinger
+
+NAT: Side = "restricted"
+LOOK_S = 2.0
+WHOLE_WITHIN_S = 30.0
+
+
+def show() -> bool:
+    """Print the table; whether packets got through whatever happened."""
+    print(
+        "\nA network of a hub (server, relay) and two nodes, each behind a port-restricted NAT of its own.\n"
+    )
+    try:
+        began = time.monotonic()
+        with street() as made:
+            _row(
+                "`up --new`, two `invite`, two `up --join`", f"{time.monotonic() - began:.1f} s with the lab"
+            )
+            return _met(made) and _outlived(made)
+    except LabFailed as error:
+        print(f"not shown: {error}")
+        return False
+
+
+def _met(made: Street) -> bool:
+    cell = made.cell(NAT, NAT)
+    first = "never" if cell.first_s is None else f"within {max(cell.first_s, 0.01) * 1000:.0f} ms"
+    direct = (
+        "never"
+        if cell.direct_s is None
+        else f"after {cell.direct_s:.2f} s, {cell.lost} pings lost on the way"
+    )
+    _row("first ping answered, by the relay", first)
+    _row("a direct path", direct)
+    return cell.path == "direct"
+
+
+def _outlived(made: Street) -> bool:
+    faults: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("relay killed", lambda: _kill(made, "relay")),
+        ("server killed", lambda: _kill(made, "server")),
+        ("direct path swallowed", lambda: made.lab.nats["ha"].change(udp_blocked=True)),
+    )
+    return all([_is_outlived(made, name, fault) for name, fault in faults])
+
+
+def _is_outlived(made: Street, name: str, fault: Callable[[], None]) -> bool:
+    nodes = (made.members["a"], made.members["b"])
+    until(lambda: all(links_up(node) == {"relay", "server"} for node in nodes), WHOLE_WITHIN_S)
+    pinger = Pinger(made.lab["a"], nodes[1].address())
+    time.sleep(1)
+    at = time.monotonic()
+    fault()
+    time.sleep(LOOK_S)
+    pings = pinger.stop()
+    gap, lost = pings.gap(at), f"{pings.lost()} of {len(pings.sent)} lost"
+    if gap is None:
+        _row(name, f"{lost}, silent for all of {LOOK_S:.0f} s")
+    else:
+        _row(name, f"{lost}, back in {gap:.2f} s" if pings.lost() else lost)
+    return gap is not None
+
+
+def _kill(made: Street, name: str) -> None:
+    program = made.members["hub"].program(name)
+    if program is None:
+        raise LabFailed(f"the hub's {name} does not run")
+    os.kill(program.pid, signal.SIGKILL)
+
+
+def _row(what: str, said: str) -> None:
+    print(f"{what:<54} {said}", flush=True)
