@@ -100,8 +100,8 @@ class Street:
 
     def down(self) -> None:
         """Take down all nodes."""
-        for member in self.members.values():
-            member.down()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Member.down, self.members.values()))
 
     def cell(self, a: Side, b: Side, patience_s: float | None = None) -> Cell:
         """Both ends anew behind these NATs, and a ping from `a` to `b` all the while."""
