@@ -6,7 +6,7 @@ Each run has a mesh of its own (`shore.lab.relays`): two nodes that no UDP joins
 import time
 from collections.abc import Callable
 
-from bench.figure import NEVER, Figure, median, most
+from bench.figure import Figure, gap, median, most
 from shore.lab.net import RoutedNet, until
 from shore.lab.relays import FIRST, SECOND, TwoRelays
 
@@ -33,8 +33,7 @@ def _gap(fault: Callable[[TwoRelays, str | None], object]) -> float:
         try:
             used = lab.primary()
             at, pings = lab.pinged(lambda: fault(lab, used), WATCHED_S)
-            gap = pings.gap(at)
-            return NEVER if gap is None else round(gap, 3)
+            return gap(pings, at)
         finally:
             lab.end()
 
@@ -53,8 +52,7 @@ def _since_back() -> float:
 
         try:
             _, pings = lab.pinged(kill, WATCHED_S)
-            gap = pings.gap(back[0])
-            return NEVER if gap is None else round(gap, 3)
+            return gap(pings, back[0])
         finally:
             lab.end()
 

@@ -126,19 +126,10 @@ class Relayed:
 
     def block(self) -> None:
         """No UDP between the nodes any more."""
-        rules = """
-            table ip blocked {
-                chain forward {
-                    type filter hook forward priority 1;
-                    ip saddr 192.0.2.1 ip daddr 198.51.100.2 meta l4proto udp drop
-                    ip saddr 198.51.100.2 ip daddr 192.0.2.1 meta l4proto udp drop
-                }
-            }
-        """
-        self.net.router.run("nft", "-f", "-", stdin=rules)
+        self.net.block_udp(self.net.a, self.net.b)
 
     def unblock(self) -> None:
-        self.net.router.run("nft", "delete table ip blocked")
+        self.net.unblock_udp()
 
     def up(self) -> None:
         for end in (self.b, self.a):

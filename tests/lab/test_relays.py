@@ -1,6 +1,5 @@
 """A second relay, by the command that a token for one prints; and what becomes of pings when a relay goes."""
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -103,9 +102,7 @@ def test_the_server_is_linked_again_after_the_death_of_its_relay_and_its_own_dea
     print(f"server's link back {took} s after the relay's death")
     assert took <= 5 + STARTS_WITHIN_S, relays.laptop.shore("log", "shore0")
 
-    server = relays.hub.program("server")
-    assert server is not None
-    at, pings = relays.pinged(lambda: os.kill(server.pid, signal.SIGKILL), 10)
+    at, pings = relays.pinged(lambda: relays.hub.signal_program("server", signal.SIGKILL), 10)
     print(f"server killed: {pings.lost()} lost")
     assert pings.lost() == 0
     until(lambda: relays.server_linked_at() > at, within_s=20)

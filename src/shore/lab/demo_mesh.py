@@ -4,7 +4,6 @@ The first packet goes by the hub's relay, then both NATs are opened and packets 
 are killed while they do, and in the end the direct path is swallowed and the relay has to carry them again.
 """
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -67,9 +66,10 @@ def _begin(stack: ExitStack) -> Begun:
 
 
 def _outlived(made: Street) -> bool:
+    hub = made.members["hub"]
     faults: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("relay killed", lambda: _kill(made, "relay")),
-        ("server killed", lambda: _kill(made, "server")),
+        ("relay killed", lambda: hub.signal_program("relay", signal.SIGKILL)),
+        ("server killed", lambda: hub.signal_program("server", signal.SIGKILL)),
         ("direct path swallowed", lambda: made.lab.nats["ha"].change(udp_blocked=True)),
     )
     return all([_is_outlived(made, name, fault) for name, fault in faults])
@@ -90,13 +90,6 @@ def _is_outlived(made: Street, name: str, fault: Callable[[], None]) -> bool:
     else:
         _row(name, f"{lost}, back in {gap:.2f} s" if pings.lost() else lost)
     return gap is not None
-
-
-def _kill(made: Street, name: str) -> None:
-    program = made.members["hub"].program(name)
-    if program is None:
-        raise LabFailed(f"the hub's {name} does not run")
-    os.kill(program.pid, signal.SIGKILL)
 
 
 def _row(what: str, said: str) -> None:

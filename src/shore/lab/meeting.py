@@ -20,7 +20,7 @@ from typing import Literal
 
 from shore.io.process import environment
 from shore.lab.member import Member
-from shore.lab.net import Host, LabFailed, RoutedNet, until
+from shore.lab.net import Host, RoutedNet, until
 
 Way = Literal["direct", "relay"]
 SETTLED_WITHIN_S = 30.0
@@ -40,20 +40,11 @@ class Meeting:
 
     def block(self) -> None:
         """No UDP between the wires of a and b any more."""
-        rules = """
-            table ip blocked {
-                chain forward {
-                    type filter hook forward priority 1;
-                    iifname "to-a" oifname "to-b" meta l4proto udp drop
-                    iifname "to-b" oifname "to-a" meta l4proto udp drop
-                }
-            }
-        """
-        self.net.router.run("nft", "-f", "-", stdin=rules)
+        self.net.block_udp(self.a.host, self.b.host)
 
     def unblock(self) -> None:
         """As before `block`."""
-        self.net.router.run("nft", "delete table ip blocked")
+        self.net.unblock_udp()
 
     def way(self) -> str | None:
         """The kind of the path that a's packets to b take; None without one that answers."""
@@ -77,21 +68,15 @@ class Meeting:
     def kill_server(self) -> None:
         """SIGKILL the server, and let nobody start it again; the relay stays."""
         (self.hub.directory / "run/server/wanted").unlink()
-        self._signal_server(signal.SIGKILL)
+        self.hub.signal_program("server", signal.SIGKILL)
 
     def silence_server(self) -> None:
         """SIGSTOP: its links stay and nothing comes by them."""
-        self._signal_server(signal.SIGSTOP)
+        self.hub.signal_program("server", signal.SIGSTOP)
 
     def wake_server(self) -> None:
         """SIGCONT after `silence_server`."""
-        self._signal_server(signal.SIGCONT)
-
-    def _signal_server(self, number: signal.Signals) -> None:
-        server = self.hub.program("server")
-        if server is None:
-            raise LabFailed("the server does not run")
-        os.kill(server.pid, number)
+        self.hub.signal_program("server", signal.SIGCONT)
 
 
 @contextlib.contextmanager

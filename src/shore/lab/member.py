@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,13 @@ class Member:
             return None
         process = msgspec.json.decode(content, type=Process)
         return process if is_alive(process) else None
+
+    def signal_program(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the process of a hub's `server` or `relay`. Raises LabFailed if it has none."""
+        process = self.program(name)
+        if process is None:
+            raise LabFailed(f"no {name} runs on {self.name}")
+        os.kill(process.pid, number)
 
     def stop_program(self, name: str) -> None:
         """Stop a hub's `server` or `relay` alone, keeper and all. Raises LabFailed."""

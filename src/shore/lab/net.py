@@ -240,6 +240,24 @@ class RoutedNet(Net):
         """
         self.router.run("nft", "-f", "-", stdin=rules)
 
+    def block_udp(self, one: Host, other: Host) -> None:
+        """No UDP between the wires of these two any more."""
+        there, back = f"to-{one.name}", f"to-{other.name}"
+        rules = f"""
+            table ip blocked {{
+                chain forward {{
+                    type filter hook forward priority 1;
+                    iifname "{there}" oifname "{back}" meta l4proto udp drop
+                    iifname "{back}" oifname "{there}" meta l4proto udp drop
+                }}
+            }}
+        """
+        self.router.run("nft", "-f", "-", stdin=rules)
+
+    def unblock_udp(self) -> None:
+        """As before `block_udp`."""
+        self.router.run("nft", "delete table ip blocked")
+
     def clear_packets(self) -> int:
         """How many packets of `a` went past the tunnel so far."""
         listed = self.router.run("nft", "list", "chain", "ip", "seen", "forward").split()

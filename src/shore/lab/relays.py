@@ -4,7 +4,6 @@ a 192.0.2.1 ── router ── 203.0.113.5 c, and the second relay is b, 198.5
 relay and node. Packets between a and c go by a relay, and either will do.
 """
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -15,15 +14,6 @@ from shore.lab.pinger import Pinger, Pings
 from shore.model.status import LinkStatus
 
 FIRST, SECOND = "203.0.113.5:443", "198.51.100.2:443"
-NO_UDP = """
-    table ip blocked {
-        chain forward {
-            type filter hook forward priority 1;
-            ip saddr 192.0.2.1 ip daddr 203.0.113.5 meta l4proto udp drop
-            ip saddr 203.0.113.5 ip daddr 192.0.2.1 meta l4proto udp drop
-        }
-    }
-"""
 HALF_OPEN = """
     table ip swallowed {{
         chain forward {{
@@ -43,7 +33,7 @@ class TwoRelays:
         self.hub, self.laptop = Member(net.c, "hub"), Member(net.a, "laptop")
         self.second = Member(net.b, "second")
         self.hub.found()
-        net.router.run("nft", "-f", "-", stdin=NO_UDP)
+        net.block_udp(net.a, net.c)
         self.laptop.join(self.hub.shore("invite").split()[-1])
         self.address = self.hub.address()
         until(lambda: self.laptop.host.reaches(self.address, within_s=1), within_s=15)
@@ -93,10 +83,7 @@ class TwoRelays:
 
     def kill(self, member: Member) -> None:
         """A relay, by SIGKILL."""
-        process = member.program("relay")
-        if process is None:
-            raise LabFailed(f"no relay runs on {member.name}")
-        os.kill(process.pid, signal.SIGKILL)
+        member.signal_program("relay", signal.SIGKILL)
 
     def owner(self, relay: str | None) -> Member:
         """On whose machine a relay runs."""
