@@ -129,6 +129,22 @@ fn a_link_that_goes_down_is_left_at_once() {
 }
 
 #[test]
+fn an_initiation_that_waits_is_said_at_once_by_a_link_that_came_up_meanwhile() {
+    let mut wire = linked(PathKind::Relay);
+    block_udp(&mut wire);
+    let relayed = wire.nodes[0].desired.peers[0].paths.remove(0);
+    wire.restart(0);
+    wire.run(millis(350));
+    let directly = wire.initiations[&outer(1)].len();
+    assert!(directly > 0 && !wire.initiations.contains_key(&place(1)));
+    wire.change(0, |desired| desired.peers[0].paths.insert(0, relayed));
+    wire.run(millis(10));
+    assert_eq!(wire.initiations[&place(1)].len(), 1);
+    let (_, last) = &wire.initiations[&outer(1)][directly - 1];
+    assert_eq!(&wire.initiations[&place(1)][0].1, last, "the same one");
+}
+
+#[test]
 fn packets_for_a_peer_that_its_relay_calls_away_go_by_another_path_as_well_at_once() {
     let mut wire = linked(PathKind::Relay);
     wire.ping_for(0, 1, millis(100), secs(5));
