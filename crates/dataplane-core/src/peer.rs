@@ -327,6 +327,9 @@ impl Peer {
         }
         outputs.soon = self.liveness.deadline(&view);
         self.probe(outputs, now);
+        if !self.stage.is_empty() && self.lane.session(now).is_some() {
+            self.flush(outputs, now);
+        }
         self.due = outputs.soon;
         outputs.soon = [of_all, self.due].into_iter().flatten().min();
     }
@@ -372,6 +375,9 @@ impl Peer {
     }
 
     fn flush(&mut self, outputs: &mut Outputs, now: Moment) {
+        if self.paths.carrier().is_none() {
+            return;
+        }
         let expired = self.stage.expire(now);
         self.note_drop(DropReason::StageExpired, expired, now);
         while let Some(mut packet) = self.stage.pop() {
@@ -385,7 +391,7 @@ impl Peer {
     }
 
     pub fn transmit(&mut self, message: &[u8], outputs: &mut Outputs, now: Moment) {
-        let Some(path) = self.paths.primary() else {
+        let Some(path) = self.paths.carrier() else {
             self.note_drop(DropReason::NoPath, 1, now);
             return;
         };

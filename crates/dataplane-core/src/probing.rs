@@ -322,6 +322,14 @@ impl Peer {
         );
     }
 
+    /// The socket of the primary path is gone. An heir that nobody has proved is asked for a handshake.
+    pub fn moved_off(&mut self, switch: Switch, outputs: &mut Outputs, now: Moment) {
+        self.switched(switch, outputs, now);
+        if self.paths.carrier().is_none() {
+            self.liveness.renew();
+        }
+    }
+
     /// A session came up that we initiated; what was wished can be done.
     pub fn fulfil_wish(&mut self, outputs: &mut Outputs, now: Moment) {
         if let Some(to) = self.probing.take_wish()
