@@ -31,7 +31,7 @@ import msgspec
 
 from shore.io import runtime, state
 from shore.io.doors import open_doors
-from shore.io.process import Process, is_alive, keepers_environment, kill
+from shore.io.process import Process, environment, is_alive, keepers_environment, kill
 from shore.io.user import plane_user
 
 BACKLOG = 512
@@ -177,7 +177,8 @@ def become_keeper(name: str, sockets: Sockets) -> NoReturn:
         door.set_inheritable(True)
     words = _words(name, sockets)
     os.chdir("/")
-    os.execve(words[0], words, keepers_environment())
+    # The keeper is what the unit waits for, and tells it more than that it was executed.
+    os.execve(words[0], words, environment())
 
 
 def stop(name: str) -> bool:

@@ -22,8 +22,9 @@ from shore.io import identity as kept
 from shore.io.clock import SleepWatch, WallWatch, boottime
 from shore.io.hooks import HookFailed
 from shore.io.links import watch_links
+from shore.io.notify import Unit
 from shore.io.runtime import Runtime
-from shore.io.systemd import Unit, machine_goes_down
+from shore.io.systemd import machine_goes_down
 from shore.io.tun import TunFailed, is_alive, read_mtu
 from shore.io.user import plane_user
 from shore.model.links import Link
