@@ -16,6 +16,7 @@ brings nobody back: what it had read before is stale.
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -67,6 +68,8 @@ class Mesh:
         self._keys_moved = False
         self._rests_until = 0.0
         self._stirred = asyncio.Event()
+        # What people should know of the server's parts.
+        self.notes: Callable[[], tuple[str, ...]] = tuple
 
     async def load(self, now: float) -> None:
         """Read what is written down."""
@@ -89,7 +92,12 @@ class Mesh:
         self._swept_at = now
 
     async def run(self) -> None:
-        """Tell whoever is concerned, for ever; what time alone changes is seen to twice a minute."""
+        """Tell whoever is concerned, for ever; what time alone changes is seen to twice a minute.
+
+        Where an accident has ended it, it may be run again.
+        """
+        # What was half done then is done anew; nobody is here yet when it runs for the first time.
+        self.netmaps.renew()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_S):
@@ -259,6 +267,7 @@ class Mesh:
                 for number, relay in self._relays.items()
             ),
             started_at=self._started_at,
+            notes=self.notes(),
         )
 
     def is_online(self, number: int) -> bool:

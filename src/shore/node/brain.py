@@ -31,6 +31,7 @@ from shore.io.process import identify, kill
 from shore.io.runtime import Phase, Running, Runtime
 from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
+from shore.io.watchdog import Watchdog, report
 from shore.model.config import TunnelConfig
 from shore.model.facts import Fact
 from shore.model.status import LinkStatus, TunnelStatus
@@ -84,7 +85,7 @@ class Brain:
         self.tell_peers: Callable[[SignalKind], None] = lambda _kind: None
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
         self.accept: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
-        self._feed = Feed(self.node, self._perform, events.Woke)
+        self._feed = Feed(self.node, self._perform, events.Woke, self._broke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()
         self._plane_starts = asyncio.Lock()
@@ -92,12 +93,20 @@ class Brain:
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
         self._mapping = PortMapping(lambda endpoints: self.tell(events.PortsMapped(endpoints)))
-        for work in (self._pushes.run(), self._plans.run(), self._mapping.run(), self._naming.run()):
-            spawn(work)
+        self.watchdog = Watchdog(self.announce)
+        for name, work in (("port mapping", self._mapping.run), ("names", self._naming.run)):
+            spawn(self.watchdog.keep(name, work))
+        for must in (self._pushes.run(), self._plans.run()):
+            spawn(must)
 
     def tell(self, event: events.Event) -> None:
         """Take an event; carry out what follows from it before the next one."""
         self._feed.tell(event)
+
+    def _broke(self, error: Exception) -> None:
+        """The heart has a defect: this process ends, and the next one goes on from what the plane holds."""
+        if not self.ended.done():
+            self.ended.set_exception(error)
 
     def _perform(self, action: do.Action) -> None:  # noqa: C901, PLR0912 (one case per action)
         match action:
@@ -274,7 +283,7 @@ class Brain:
 
     def notes(self) -> tuple[str, ...]:
         """What people should know about this tunnel."""
-        notes = []
+        notes = [*self.watchdog.notes()]
         if self._confirm_by is not None:
             left = max(self._confirm_by - boottime(), 0)
             notes.append(f"goes down in {left:.0f} s unless `shore confirm {self.device}`")
@@ -427,11 +436,13 @@ class Brain:
     # The host.
 
     async def _apply(self, action: do.ApplyHost) -> None:
+        await self._naming.settled()
         try:
             await host.apply(action.plan, self._runtime.host_journal)
-        except host.HostFailed as error:
-            self.announce("host not configured", str(error))
-            self._failed(str(error))
+        except Exception as error:  # whatever the host says to it, packets go on
+            why = str(error) if isinstance(error, host.HostFailed) else report(error)
+            self.announce("host not configured", why)
+            self._failed(why)
         else:
             self._naming.look_up()
 
