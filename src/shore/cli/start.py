@@ -75,7 +75,7 @@ def become_brain(runtime: Runtime, request: api.Start | None) -> NoReturn:
         os.lseek(given, 0, os.SEEK_SET)
         around["SHORE_START_FD"] = str(given)
     os.chdir("/")
-    words = [sys.executable, "-m", "shore.node", runtime.name]
+    words = [sys.executable, "-S", "-m", "shore.node", runtime.name]
     os.execve(sys.executable, words, around)
 
 

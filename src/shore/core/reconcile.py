@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 
-from shore.core.resolving import reverse_domains
+from shore.core.zones import reverse_domains
 from shore.model.config import TunnelConfig
 from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan, Route, SplitNames
 
