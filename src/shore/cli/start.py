@@ -79,6 +79,18 @@ def become_brain(runtime: Runtime, request: api.Start | None) -> NoReturn:
     os.execve(sys.executable, words, around)
 
 
+def go_on(name_or_conf: str) -> None:
+    """Become the brain of a tunnel that shall run and has none; returns for any other. Raises NotStarted."""
+    runtime = Runtime(tunnel_name(name_or_conf))
+    if runtime.is_left:
+        become_brain(runtime, None)
+
+
+def tunnel_name(name_or_conf: str) -> str:
+    """The tunnel of a file, or of that name."""
+    return os.path.basename(name_or_conf).removesuffix(".conf")
+
+
 def give_brain(runtime: Runtime) -> None:
     """Give a tunnel that was left without one a keeper and a brain; nothing happens to any other."""
     if not runtime.is_left:
