@@ -46,7 +46,9 @@ fn overhear(wire: &mut Wire, seen: &Seen) {
 
 fn second_path_lives(wire: &Wire) -> bool {
     let paths = wire.counters(0).paths;
-    paths.iter().any(|path| path.id == Some(2) && path.rtt_ms.is_some())
+    paths
+        .iter()
+        .any(|path| path.id == Some(2) && path.rtt_ms.is_some())
 }
 
 fn run(wire: &mut Wire, seen: &Seen, listens: bool, time: Duration) {
