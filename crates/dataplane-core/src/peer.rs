@@ -12,7 +12,7 @@ use crate::flows::{Flows, Rate};
 use crate::lane::Lane;
 use crate::liveness::{Due, Liveness, Tidings, View};
 use crate::outputs::Outputs;
-use crate::path::{Paths, Proof};
+use crate::path::{Paths, Proof, Switch};
 use crate::plane::{PeerSlot, Source, padded_len};
 use crate::probing::Probing;
 use crate::reports::Losses;
@@ -285,6 +285,14 @@ impl Peer {
             self.switched(switch, outputs, now);
         }
         switch.is_some()
+    }
+
+    /// The socket of the primary path is gone. An heir that nobody has proved is asked for a handshake.
+    pub fn moved_off(&mut self, switch: Switch, outputs: &mut Outputs, now: Moment) {
+        self.switched(switch, outputs, now);
+        if self.paths.carrier().is_none() {
+            self.liveness.renew();
+        }
     }
 
     // Time.

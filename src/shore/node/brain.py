@@ -94,10 +94,13 @@ class Brain:
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
         self._mapping = PortMapping(lambda endpoints: self.tell(events.PortsMapped(endpoints)))
         self.watchdog = Watchdog(self.announce)
-        for name, work in (("port mapping", self._mapping.run), ("names", self._naming.run)):
-            spawn(self.watchdog.keep(name, work))
-        for must in (self._pushes.run(), self._plans.run()):
-            spawn(must)
+        for work in (
+            self._pushes.run(),
+            self._plans.run(),
+            self.watchdog.keep("port mapping", self._mapping.run),
+            self.watchdog.keep("names", self._naming.run),
+        ):
+            spawn(work)
 
     def tell(self, event: events.Event) -> None:
         """Take an event; carry out what follows from it before the next one."""
@@ -410,15 +413,11 @@ class Brain:
         plane = self.plane
         if plane is None:
             return
-        wanted = {"tun": self.tun} | {
-            f"socket:{number}": opened.fileno() for number, opened in self._openings.sockets.items()
-        }
-        wanted |= {f"link:{number}": opened.fileno() for number, opened in self._openings.links.items()}
-        named = {
-            "tun",
-            *(f"link:{entry.id}" for entry in push.state.links),
-            *(f"socket:{entry.id}" for entry in push.state.sockets),
-        }
+        wanted = {"tun": self.tun} | self._openings.descriptors(overhear=push.state.interface.overhear)
+        self._given &= wanted.keys()
+        named = {f"link:{entry.id}" for entry in push.state.links}
+        named |= {f"socket:{entry.id}" for entry in push.state.sockets}
+        named |= {name for name in wanted if name == "tun" or name.startswith("ear:")}
         fresh = {name: fd for name, fd in wanted.items() if name in named - self._given}
         self._serial += 1
         self._mirror()
