@@ -36,6 +36,7 @@ def tunnel_status(
     config = node.config
     if config is None:
         raise ValueError("status of a node without configuration")
+    metered = node.underlay.metered(config)
     state: TunnelState = "up" if node.plane.pid is not None else "degraded"
     return TunnelStatus(
         name=config.name,
@@ -53,7 +54,14 @@ def tunnel_status(
         peers=tuple(_peer(node, key, node.counters.get(key), now, local_of) for key in node.peers),
         clock_behind_s=node.stamps.behind_s(now) or None,
         links=tuple(
-            LinkStatus("relay", node.relays.address(entry.id), entry.state, entry.rtt_ms, entry.since_s)
+            LinkStatus(
+                "relay",
+                node.relays.address(entry.id),
+                entry.state,
+                entry.rtt_ms,
+                entry.since_s,
+                entry.id in metered,
+            )
             for entry in (node.answer.links if node.answer else ())
             if entry.id in node.relays.links
         ),
