@@ -49,9 +49,9 @@ def test_prefixes_are_accepted_once_kept_and_withdrawn() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("0.0.0.0/0",), 2, "default route, which is never taken from a network"),
-        (("::/0",), 2, "default route"),
         (("10.9.0.1/24",), 2, "is no prefix"),
+        (("100.96.0.0/11",), 2, "holds addresses of the mesh itself"),
+        (("224.0.0.0/8",), 2, "never leaves the wire"),
         (("--withdraw", "10.9.0.0/24"), 1, "10.9.0.0/24 was not accepted"),
     ],
 )

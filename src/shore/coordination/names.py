@@ -6,8 +6,9 @@ Names are labels of RFC 1123, once each: the second `kitchen` is `kitchen-2`. IP
 names. The IPv6 address is the same number in the network's own /48 (RFC 4193).
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from shore.model.netmap import NODE_RANGE_V4
@@ -16,6 +17,7 @@ LONGEST_NAME = 63
 RANGE = IPv4Network(NODE_RANGE_V4)
 TAKEN = (IPv4Network("100.100.100.0/24"),)
 TRIES = 10_000
+MOST_AVOIDED = 64
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -51,6 +53,17 @@ def usable(address: IPv4Address) -> bool:
     """Whether a node may be given it."""
     last = int(address) & 255
     return address in RANGE and last not in (0, 255) and not any(address in block for block in TAKEN)
+
+
+def within_range(prefixes: Iterable[str]) -> tuple[IPv4Network, ...]:
+    """Which of the prefixes an address can avoid: those in our range that leave room beside them."""
+    found: dict[IPv4Network, None] = {}
+    for prefix in prefixes:
+        with contextlib.suppress(ValueError):
+            network = IPv4Network(prefix)
+            if network.subnet_of(RANGE) and network != RANGE:
+                found[network] = None
+    return tuple(found)[:MOST_AVOIDED]
 
 
 def draw_v4(

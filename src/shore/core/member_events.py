@@ -44,10 +44,11 @@ class ClockRead(msgspec.Struct, frozen=True):
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """Where this node may be reached, its home relay first."""
+    """Where this node may be reached, its home relay first, and the prefixes that it would lead to."""
 
     candidates: tuple[Candidate, ...]
     relays: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
 
 
 class SignalAsked(msgspec.Struct, frozen=True):

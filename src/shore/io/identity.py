@@ -32,8 +32,8 @@ SEED_LENGTH = 32
 class Network(msgspec.Struct, frozen=True):
     """What a join leaves: `network` and `root` as the first link showed them, `addresses` of the token.
 
-    `interface` is the tunnel's name; `accepted` are prefixes that peers may route here; `proxy` is a URL, by
-    which server and relays are reached.
+    `interface` is the tunnel's name; `accepted` are prefixes that may be routed to peers, `advertised` those
+    that this node leads to; `proxy` is a URL, by which server and relays are reached.
     """
 
     interface: str
@@ -43,6 +43,7 @@ class Network(msgspec.Struct, frozen=True):
     network: bytes | None = None
     root: bytes | None = None
     accepted: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
     proxy: str | None = None
 
 
@@ -78,7 +79,12 @@ class Identity(msgspec.Struct, frozen=True):
         base = TunnelConfig(known.interface, self.node_key, admission_key=admitted.seed, proxy=known.proxy)
         newest = max(time, netmap.head.issued_at)
         return tunnel_config(
-            base, netmap, time=newest, admissions=admitted.admissions, accepted=known.accepted
+            base,
+            netmap,
+            time=newest,
+            admissions=admitted.admissions,
+            accepted=known.accepted,
+            advertised=known.advertised,
         )
 
     @property
