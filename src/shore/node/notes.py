@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from shore.core.collisions import collisions
 from shore.core.node import Node
 from shore.core.reconcile import uncovered_family
 from shore.io.host.behind import not_forwarded, unforwarded
@@ -23,3 +24,4 @@ def _notes(node: Node, confirm_left_s: float | None) -> Iterator[str]:
         yield f"IPv{family} is left alone: AllowedIPs covers the other family only"
     for parameter in not_forwarded(config.advertised):
         yield unforwarded(parameter)
+    yield from collisions(config, node.underlay.links or ())
