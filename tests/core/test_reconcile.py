@@ -59,6 +59,7 @@ def test_what_peers_of_a_mesh_lead_to_has_a_table_that_the_tunnels_own_datagrams
     plan = host_plan(made, {})
     assert plan.aside is not None
     assert (fwmark_of(made), plan.aside.fwmark, plan.aside.local) == (51820, 51820, ())
+    assert plan.aside.families == (4, 6)
     assert [(route.prefix, route.table) for route in plan.routes] == [
         *((prefix, 254) for prefix in MEMBERS),
         *((prefix, plan.aside.table) for prefix in ("10.1.0.0/24", "fd77::/64")),

@@ -8,15 +8,16 @@ import pytest
 from shore.lab.member import Member
 from shore.lab.net import Host, Net, until
 
-pytestmark = [pytest.mark.lab]
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 # What is left of 100.64.0.0/10 beside these is 100.120.0.0/13.
 AROUND_HUB = ("100.64.0.1/11", "100.96.0.1/12", "100.112.0.1/13")
 LEFT = IPv4Network("100.120.0.0/13")
 
 
 def wire(host: Host, name: str, *addresses: str) -> None:
-    host.ip(f"link add {name} type dummy")
+    host.ip(f"link add {name} type veth peer name {name}-far")
     host.ip(f"link set {name} up")
+    host.ip(f"link set {name}-far up")
     for address in addresses:
         host.ip(f"address add {address} dev {name}")
 

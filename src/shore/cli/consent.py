@@ -9,17 +9,28 @@ import click
 import msgspec
 
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain
-from shore.core.consent import unfit
+from shore.core.consent import is_accepted, unfit
+from shore.core.netmap import NotTaken
 from shore.io import identity as kept
 from shore.io.identity import Identity
 from shore.io.runtime import Runtime
+from shore.model.netmap import NODE_RANGE_V4
 from shore.wire import api
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """A prefix that a peer leads to."""
+
+    prefix: str
+    peer: str
+    accepted: bool
 
 
 class Accepted(msgspec.Struct, frozen=True):
     """What `--json` prints."""
 
     accepted: tuple[str, ...]
+    offered: tuple[Offered, ...]
     schema: int = 1
 
 
@@ -44,10 +55,30 @@ def accept(prefixes: tuple[str, ...], *, withdraw: bool, as_json: bool) -> None:
         wanted = tuple(dict.fromkeys((*before, *given)))
     if wanted != before:
         _keep(joined, wanted)
+    offered = _offered(joined, wanted)
     if as_json:
-        click.echo(msgspec.json.encode(Accepted(wanted)).decode())
-    else:
-        click.echo("\n".join(wanted) or "no prefix beyond the addresses of the network is accepted")
+        click.echo(msgspec.json.encode(Accepted(wanted, offered)).decode())
+        return
+    click.echo("\n".join(wanted) or "no prefix beyond the addresses of the network is accepted")
+    for each in offered:
+        if not each.accepted:
+            click.echo(
+                f"{each.peer} leads to {each.prefix}: `shore accept {each.prefix}` sends it what is for there"
+            )
+
+
+def _offered(joined: Identity, accepted: tuple[str, ...]) -> tuple[Offered, ...]:
+    """As the netmap on disk says."""
+    try:
+        netmap = joined.netmap()
+    except NotTaken:
+        return ()
+    ranges = (NODE_RANGE_V4, netmap.names.range_v6)
+    return tuple(
+        Offered(prefix, peer.name, is_accepted(prefix, accepted, ranges))
+        for peer in netmap.peers
+        for prefix in peer.prefixes
+    )
 
 
 def _parse(text: str) -> str:

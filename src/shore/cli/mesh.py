@@ -123,6 +123,8 @@ def resume(proxy: str | None = None, advertised: tuple[str, ...] | None = None) 
     if advertised is not None:
         joined = advertising.advertise(joined, advertised)
         advertising.say(joined)
+        if Runtime(joined.network.interface).is_held("brain"):
+            return
     _bring_up(joined)
 
 

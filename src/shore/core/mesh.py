@@ -64,6 +64,7 @@ def tunnel_config(
         stun=tuple(dict.fromkeys(_servers(netmap))),
         port_mapping=True,
         advertised=advertised,
+        approved=netmap.self.prefixes,
         filter=confined(netmap.filter.rules, (*addresses, *advertised)),
         mesh=netmap.names.suffix,
         zone=zone(netmap, time),

@@ -54,7 +54,7 @@ def beyond(config: TunnelConfig) -> frozenset[str]:
         return frozenset()
     range_v6 = config.zone.range_v6
     prefixes = (prefix for peer in config.peers for prefix in peer.allowed_ips)
-    return frozenset(each for each in prefixes if not is_default(each) and not _is_a_members(each, range_v6))
+    return frozenset(each for each in prefixes if not is_default(each) and not is_a_members(each, range_v6))
 
 
 def host_plan(config: TunnelConfig, inner: Mapping[bytes, int], links: Iterable[Link] = ()) -> HostPlan:
@@ -121,7 +121,8 @@ def _aside(config: TunnelConfig, apart: frozenset[str], links: Iterable[Link]) -
     wires = dict.fromkeys(network for link in links if link.up for network in link.networks)
     local = [wire for wire in wires if any(overlap(wire, prefix) == wire for prefix in apart)]
     number = ASIDE_TABLES | zlib.crc32(config.name.encode()) & 0xFFFF
-    return Aside(number, fwmark_of(config), tuple(sorted(local)))
+    families = sorted({6 if ":" in prefix else 4 for prefix in apart})
+    return Aside(number, fwmark_of(config), tuple(families), tuple(sorted(local)))
 
 
 def _behind(config: TunnelConfig) -> Behind | None:
@@ -148,7 +149,8 @@ def _route_mtu(prefix: str, mtu: int) -> int:
 
 
 @lru_cache(4096)
-def _is_a_members(prefix: str, range_v6: str) -> bool:
+def is_a_members(prefix: str, range_v6: str) -> bool:
+    """Whether it lies in the mesh's ranges."""
     return any(overlap(prefix, each) == prefix for each in (NODE_RANGE_V4, range_v6))
 
 

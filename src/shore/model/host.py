@@ -23,10 +23,11 @@ class FullTunnel(msgspec.Struct, frozen=True):
 
 
 class Aside(msgspec.Struct, frozen=True):
-    """A table that all packets without the mark ask first; it passes on what is `local`, on wires of ours."""
+    """A table that packets of these families without the mark ask first; it passes on what is `local`."""
 
     table: int
     fwmark: int
+    families: tuple[int, ...]
     local: tuple[str, ...] = ()
 
 

@@ -24,4 +24,7 @@ def _notes(node: Node, confirm_left_s: float | None) -> Iterator[str]:
         yield f"IPv{family} is left alone: AllowedIPs covers the other family only"
     for parameter in not_forwarded(config.advertised):
         yield unforwarded(parameter)
+    waiting = [prefix for prefix in config.advertised if prefix not in config.approved]
+    if waiting:
+        yield f"{', '.join(waiting)} waits for `shore nodes routes --approve` on the network's server"
     yield from collisions(config, node.underlay.links or ())

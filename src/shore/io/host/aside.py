@@ -27,20 +27,27 @@ async def apply_aside(aside: Aside) -> None:
     async with AsyncIPRoute() as netlink:
         try:
             for version, family in FAMILIES.items():
-                await _sync_thrown(netlink, family, aside, version)
-                await _rule(netlink, family, aside)
+                if version in aside.families:
+                    await _sync_thrown(netlink, family, aside, version)
+                    await _rule(netlink, family, aside)
+                else:
+                    await _leave(netlink, family, aside.table)
         except NetlinkError as error:
             raise HostFailed(f"routes beside the main table failed: {error.args[-1]}") from None
 
 
 async def remove_aside(table: int) -> None:
-    """Take back the rules first; nothing happens where there is nothing."""
+    """Take it all back; nothing happens where there is nothing."""
     async with AsyncIPRoute() as netlink:
         for family in FAMILIES.values():
-            async for rule in await netlink.get_rules(family=family):
-                if (rule.get("priority"), rule.get("table")) == (PRIORITY, table):
-                    await netlink.rule("del", family=family, priority=PRIORITY, table=table)
-            await netlink.flush_routes(family=family, table=table)
+            await _leave(netlink, family, table)
+
+
+async def _leave(netlink: AsyncIPRoute, family: int, table: int) -> None:
+    async for rule in await netlink.get_rules(family=family):
+        if (rule.get("priority"), rule.get("table")) == (PRIORITY, table):
+            await netlink.rule("del", family=family, priority=PRIORITY, table=table)
+    await netlink.flush_routes(family=family, table=table)
 
 
 async def _sync_thrown(netlink: AsyncIPRoute, family: int, aside: Aside, version: int) -> None:
