@@ -166,3 +166,13 @@ def test_a_default_route_takes_the_consent_of_exactly_that(mesh: Mesh) -> None:
     laptop.shore("accept", "--withdraw", "0.0.0.0/0")
     until(lambda: not mesh.reaches(WORLD), within_s=5)
     assert "51820" not in net.a.ip("rule")
+
+
+@pytest.mark.slow
+def test_links_that_leave_by_a_metered_uplink_are_called_so(mesh: Mesh) -> None:
+    assert [link.metered for link in mesh.laptop.status().links] == [False, False]
+    mesh.laptop.shore("set", "shore0", "uplinks=eth0 metered")
+    status = mesh.laptop.status()
+    assert {link.kind: link.metered for link in status.links} == {"relay": True, "server": True}
+    assert all(path.metered for path in status.peers[0].paths if path.kind == "relay")
+    assert "metered" in mesh.laptop.shore("status")

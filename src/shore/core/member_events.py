@@ -19,10 +19,11 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Linked(msgspec.Struct, frozen=True):
-    """A link to the server is open; `pin` is that of the very connection."""
+    """A link to the server is open; `pin` is that of the very connection, `local` our end of it."""
 
     address: str
     pin: bytes
+    local: str | None = None
 
 
 class Heard(msgspec.Struct, frozen=True):

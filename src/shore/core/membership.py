@@ -72,6 +72,7 @@ class Membership:
         self.member = member
         self.netmap: Netmap | None = None
         self.address: str | None = None
+        self.local: str | None = None
         self.state: Literal["up", "down"] = "down"
         self.since = 0.0
         self.rtt_ms: float | None = None
@@ -200,7 +201,7 @@ class Membership:
             self._ping(now)
 
     def _linked(self, event: on.Linked, now: float) -> None:
-        self._pin, self.address = event.pin, event.address
+        self._pin, self.address, self.local = event.pin, event.address, event.local
         self._heard_at, self._pinged_at = now, None
 
     def _unlinked(self, reason: str, now: float) -> None:

@@ -121,10 +121,15 @@ class Underlay:
         return {place: name for place, name in found.items() if name is not None}
 
     def metered(self, config: TunnelConfig) -> set[int]:
-        """Sockets of uplinks that cost money, and links that leave by one."""
+        """Sockets of uplinks that cost money, and links to relays that leave by one."""
         costly = metered(config)
         bound = {socket.id for socket in self.sockets.all() if socket.uplink in costly}
         return bound | {number for number, uplink in self.link_uplinks.items() if uplink in costly}
+
+
+def is_metered(config: TunnelConfig, uplink: str | None) -> bool:
+    """Whether what leaves by this uplink costs money."""
+    return uplink in metered(config)
 
 
 def routes(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:

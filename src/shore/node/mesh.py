@@ -19,6 +19,7 @@ from shore.core.actions import Announce
 from shore.core.membership import Membership
 from shore.core.mesh import tunnel_config
 from shore.core.reconcile import fwmark_of
+from shore.core.underlay import is_metered
 from shore.io import identity as kept
 from shore.io.control import ControlLink
 from shore.io.identity import Identity
@@ -179,7 +180,10 @@ class Mesh:
     def _links(self, now: float) -> tuple[LinkStatus, ...]:
         held = self._link.membership
         address = held.address or next(iter(held.addresses()), "")
-        return (LinkStatus("server", address, held.state, held.rtt_ms, now - held.since),)
+        node = self._brain.node
+        uplink = node.underlay.uplink_at(held.local)
+        costly = held.state == "up" and node.config is not None and is_metered(node.config, uplink)
+        return (LinkStatus("server", address, held.state, held.rtt_ms, now - held.since, costly),)
 
     def _mark(self) -> int:
         return 0 if self._brain.node.config is None else fwmark_of(self._brain.node.config)
