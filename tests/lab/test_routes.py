@@ -91,6 +91,11 @@ def test_each_of_them_is_told_what_is_missing_and_the_policy_decides_who_may(mes
     assert "leads to" not in laptop.shore("accept")
     until(lambda: mesh.reaches(PRINTER), within_s=5)
     assert net.a.reaches(PRINTER, pings=5, within_s=1)
+    # Who is behind a node is no member: everybody does not mean him.
+    net.printer.ip("route add 100.64.0.0/10 via 10.7.0.1")
+    before = laptop.status().peers[0].drops.get("filtered", 0)
+    assert not net.printer.reaches(laptop.address(), within_s=1)
+    assert laptop.status().peers[0].drops["filtered"] > before
 
     policy = laptop.directory / "policy.hujson"
     policy.write_text(MEMBERS_ONLY)
@@ -103,6 +108,9 @@ def test_each_of_them_is_told_what_is_missing_and_the_policy_decides_who_may(mes
     until(lambda: mesh.reaches(PRINTER), within_s=5)
     traced = hub.shore("policy", "trace", "laptop", PRINTER, "80")
     assert "line 1 lets laptop reach 10.7.0.9 behind hub" in traced
+    policy.write_text(MEMBERS_ONLY.replace('"src": ["*"]', f'"src": ["*", "{LAN}"]'))
+    hub.shore("policy", "set", str(policy))
+    until(lambda: net.printer.reaches(laptop.address(), within_s=1), within_s=5)
 
     hub.shore("set", "--advertise-routes", "")
     until(lambda: LAN not in mesh.allowed(), within_s=5)

@@ -159,12 +159,13 @@ class Mesh:
             self._stirred.set()
 
     async def advertised(self, outbox: Outbox, prefixes: tuple[str, ...]) -> None:
-        """A node told what it would lead to; what was approved of that is its own from now."""
+        """A node told what it would lead to; of that, what was approved is its own now. Raises TooOften."""
         fit = fitting(prefixes, self.founded.range_v6)
         node = self.netmaps.node(outbox.number)
         if outbox.ended or node is None or fit == node.advertised:
             return
         now = time.time()
+        self.limits.advertise(outbox.number, now)
         row = await self.repository.roll.advertise(outbox.number, fit, now)
         # It may have been put out, or come by another link, meanwhile.
         if row is not None and self._links.get(outbox.number) is outbox:
