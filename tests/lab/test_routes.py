@@ -14,6 +14,7 @@ from shore.lab.net import Host, Net, join, until
 
 pytestmark = [pytest.mark.lab]
 LAN, PRINTER, WORLD = "10.7.0.0/24", "10.7.0.9", "8.8.8.8"
+LAN_V6, PRINTER_V6 = "fd77::/64", "fd77::9"
 MEMBERS_ONLY = '{"grants": [{"src": ["*"], "dst": ["100.64.0.0/10"], "ip": ["*"]}]}'
 
 
@@ -30,6 +31,8 @@ class Site(Net):
         join(self.b, "lan0", self.printer, "eth0")
         self.b.ip("address add 10.7.0.1/24 dev lan0")
         self.printer.ip(f"address add {PRINTER}/24 dev eth0")
+        self.b.ip("address add fd77::1/64 dev lan0 nodad")
+        self.printer.ip(f"address add {PRINTER_V6}/64 dev eth0 nodad")
         self.printer.ip(f"address add {WORLD}/32 dev lo")
         self.b.ip(f"route add {WORLD}/32 via {PRINTER}")
         for host in (self.a, self.b):
@@ -125,11 +128,12 @@ def test_the_tunnel_never_carries_itself_and_a_wire_of_ones_own_stays_one(mesh: 
     net.a.ip("address flush dev eth0 scope global")
     net.a.ip("address add 192.0.2.1/32 dev eth0")
     net.a.ip("route add 192.0.2.2/32 dev eth0")
-    hub.shore("set", "--advertise-routes", "192.0.2.0/24,10.7.0.0/24")
+    net.b.sysctl("net.ipv6.conf.all.forwarding", 1)
+    hub.shore("set", "--advertise-routes", f"192.0.2.0/24,{LAN},{LAN_V6}")
     until(lambda: "192.0.2.0/24" in hub.shore("nodes", "routes"), within_s=5)
-    hub.shore("nodes", "routes", "hub", "--approve", "192.0.2.0/24", "--approve", LAN)
-    laptop.shore("accept", "192.0.2.0/24", LAN)
-    until(lambda: mesh.reaches(PRINTER), within_s=5)
+    hub.shore("nodes", "routes", "hub", "--approve", "192.0.2.0/24", "--approve", f"{LAN},{LAN_V6}")
+    laptop.shore("accept", "192.0.2.0/24", LAN, LAN_V6)
+    until(lambda: mesh.reaches(PRINTER) and mesh.reaches(PRINTER_V6), within_s=5)
     assert "shore0" in net.a.ip("route get 192.0.2.2")
     assert "eth0" in net.a.ip("route get 192.0.2.2 mark 51820")
     time.sleep(5)
@@ -143,10 +147,12 @@ def test_the_tunnel_never_carries_itself_and_a_wire_of_ones_own_stays_one(mesh: 
     net.a.ip("link set home1 up")
     net.a.ip("link set home0 up")
     net.a.ip("address add 10.7.0.77/24 dev home0")
-    until(lambda: "home0" in net.a.ip(f"route get {PRINTER}"), within_s=3)
+    net.a.ip("address add fd77::77/64 dev home0 nodad")
+    for printer in (PRINTER, PRINTER_V6):
+        until(lambda printer=printer: "home0" in net.a.ip(f"route get {printer}"), within_s=3)
     assert f"{LAN} is on the wire of home0 here" in laptop.shore("status")
     net.a.ip("link delete home0")
-    until(lambda: mesh.reaches(PRINTER), within_s=5)
+    until(lambda: mesh.reaches(PRINTER) and mesh.reaches(PRINTER_V6), within_s=5)
 
     laptop.shore("down")
     assert "51820" not in net.a.ip("rule") + net.a.ip("-6 rule")

@@ -12,10 +12,12 @@ Nothing of this ends a tunnel: people are told, in a sentence each.
 import ipaddress
 from collections.abc import Iterable, Iterator
 
+from shore.core.consent import Network, overlap
 from shore.core.reconcile import beyond
 from shore.model.config import TunnelConfig
 from shore.model.links import Link
 from shore.model.netmap import NODE_RANGE_V4
+from shore.model.zone import Zone
 
 MOST_TOLD = 4
 TAILSCALE = "tailscale"
@@ -41,17 +43,24 @@ def _tailscale(links: tuple[Link, ...]) -> Iterator[str]:
 
 def _members(config: TunnelConfig, links: tuple[Link, ...]) -> Iterator[str]:
     assert config.zone is not None
-    members = [(name, ipaddress.ip_address(each)) for name, own in config.zone.hosts for each in own]
+    ranges = (NODE_RANGE_V4, config.zone.range_v6)
     for link in links:
         for text in (*link.networks, *link.addresses):
-            network = ipaddress.ip_network(text)
-            for name, address in members:
-                if address.version == network.version and address in network:
-                    yield (
-                        f"{address}, the address of {name.partition('.')[0]}, is in {network} of {link.name} "
-                        "as well: whoever has it there cannot be reached from here; to have another address, "
-                        f"`shore logout` on {name.partition('.')[0]} and let it join again"
-                    )
+            # A thousand members are looked through only where there is something to find.
+            if any(overlap(text, each) for each in ranges):
+                yield from _members_in(ipaddress.ip_network(text), link.name, config.zone)
+
+
+def _members_in(network: Network, link: str, zone: Zone) -> Iterator[str]:
+    for whole, addresses in zone.hosts:
+        name = whole.partition(".")[0]
+        for address in map(ipaddress.ip_address, addresses):
+            if address.version == network.version and address in network:
+                yield (
+                    f"{address}, the address of {name}, is in {network} of {link} as well: whoever has it "
+                    f"there cannot be reached from here; to have another address, `shore logout` on {name} "
+                    "and let it join again"
+                )
 
 
 def _prefixes(config: TunnelConfig, links: tuple[Link, ...]) -> Iterator[str]:

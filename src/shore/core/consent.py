@@ -1,4 +1,4 @@
-"""What its owner lets a mesh do to this machine (docs/mesh.md, "Consent").
+"""What its owner lets a mesh do to this machine (docs/mesh.md, "Networks behind a node, and consent").
 
 A netmap is a server's word, and servers get into other hands. So a prefix beyond the members' addresses is
 routed to a peer only where it lies in one that this machine's owner accepted, a default route only where

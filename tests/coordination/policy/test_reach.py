@@ -141,6 +141,9 @@ def test_who_is_behind_a_member_comes_in_where_a_line_names_its_prefix_and_not_a
     reach = compile(STARTER).reach(SITE, everybody)
     (rule,) = reach.rules_for(LAPTOP)
     assert rule.sources == everybody
+    policy = compile('{"grants": [{"src": ["*", "10.1.0.0/16"], "dst": ["b@"], "ip": ["*"]}]}')
+    (rule,) = policy.reach(SITE, everybody).rules_for(LAPTOP)
+    assert rule.sources == ("10.1.0.0/16", *everybody)
     policy = compile('{"grants": [{"src": ["10.1.0.0/16"], "dst": ["b@"], "ip": ["*"]}]}')
     (rule,) = policy.rules_for(LAPTOP, SITE)
     assert rule.sources == ("10.1.0.0/16",)

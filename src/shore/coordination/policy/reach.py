@@ -121,11 +121,9 @@ class Reach:
         return self._prefixes[selectors]
 
     def _source_prefixes(self, selectors: _Selectors) -> tuple[str, ...]:
+        named = [ipaddress.ip_network(network) for selector in selectors for network in selector.networks]
         if any(selector.kind == "everything" for selector in selectors):
-            return self._everybody
-        named: list[Network] = []
-        for selector in selectors:
-            named += [ipaddress.ip_network(network) for network in selector.networks]
+            return collapsed([*map(ipaddress.ip_network, self._everybody), *named])
         whole = tuple(selector for selector in selectors if selector.kind != "networks")
         return collapsed(named + self._networks_of(self._ids(whole)))
 
