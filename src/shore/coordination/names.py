@@ -16,7 +16,7 @@ from shore.model.netmap import NODE_RANGE_V4
 LONGEST_NAME = 63
 RANGE = IPv4Network(NODE_RANGE_V4)
 TAKEN = (IPv4Network("100.100.100.0/24"),)
-TRIES = 10_000
+TRIES, TRIES_PAST_AVOIDED = 10_000, 500
 MOST_AVOIDED = 64
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -69,11 +69,16 @@ def within_range(prefixes: Iterable[str]) -> tuple[IPv4Network, ...]:
 def draw_v4(
     taken: Collection[str], below: Callable[[int], int], avoid: Collection[IPv4Network] = ()
 ) -> IPv4Address:
-    """An address nobody has; `below` is uniform in [0, n). Raises NoRoom."""
-    for _ in range(TRIES):
-        address = RANGE[below(RANGE.num_addresses)]
-        if usable(address) and str(address) not in taken and not any(address in net for net in avoid):
-            return address
+    """An address nobody has, in none of `avoid` if any other can be found; `below` is uniform in [0, n).
+
+    Raises NoRoom.
+    """
+    for tries, shunned in ((TRIES_PAST_AVOIDED, avoid), (TRIES, ())):
+        for _ in range(tries):
+            address = RANGE[below(RANGE.num_addresses)]
+            free = usable(address) and str(address) not in taken
+            if free and not any(address in network for network in shunned):
+                return address
     raise NoRoom("the network has no address left")
 
 
