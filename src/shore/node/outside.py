@@ -10,6 +10,7 @@ from shore.core import events
 from shore.io.dial import NotDialled, dial
 from shore.io.proxy import surroundings
 from shore.io.resolver import NotResolved
+from shore.io.sockets import own_end
 from shore.io.watchdog import report
 from shore.model.host import HostPlan
 from shore.node.naming import addresses_of
@@ -36,7 +37,8 @@ class Outside:
             return events.LinkDialFailed(action.relay, str(error))
         except Exception as error:  # a proxy or a resolver may say what nobody thought of
             return events.LinkDialFailed(action.relay, report(error))
-        return events.LinkDialled(action.relay, self._openings.add_link(opened), name)
+        number = self._openings.add_link(opened)
+        return events.LinkDialled(action.relay, number, name, own_end(opened))
 
     async def resolve(self, name: str) -> events.Event:
         """Ask for a name's addresses."""
