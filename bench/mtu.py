@@ -1,15 +1,12 @@
 """The rows of path MTUs: what carries a mebibyte, how fast, and what is known of the path."""
 
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator
 
 from bench.figure import NEVER, Figure, median, most
 from shore.lab.ends import PORT, ShoreEnd
 from shore.lab.forge import forging
 from shore.lab.narrow import STOCK, A, B, Pair, pair
-from shore.lab.net import until
+from shore.lab.net import later, until
 from shore.lab.pinger import Pinger, Pings
 from shore.lab.transfer import Transfer, transfer
 
@@ -114,14 +111,3 @@ def _known(made: Pair) -> list[tuple[int, int | None]]:
     """What each end knows: how often it changed paths, and what the one in use carries."""
     peers = [end.status().peers[0] for end in (made.a, made.b) if isinstance(end, ShoreEnd)]
     return [(peer.switches, next((p.path_mtu for p in peer.paths if p.primary), None)) for peer in peers]
-
-
-@contextlib.contextmanager
-def later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Do it after so long, beside the block."""
-    timer = threading.Timer(seconds, act)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
