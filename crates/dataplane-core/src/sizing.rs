@@ -160,6 +160,20 @@ impl Peer {
         }
     }
 
+    /// Tells the brain of large datagrams that the newest echo says never came.
+    pub fn tell_swallowed(&mut self, outputs: &mut Outputs, now: Moment) {
+        let public_key = self.key();
+        if let Some((Destination { socket, remote }, count)) = self.paths.take_swallowed() {
+            let swallowed = Fact::Swallowed {
+                public_key,
+                socket,
+                remote,
+                count,
+            };
+            outputs.reports.tell(swallowed, now);
+        }
+    }
+
     fn sized_probe(&mut self, size: usize, token: u64, now: Moment) -> Option<Vec<u8>> {
         let content = size.checked_sub(ENVELOPE)?;
         let probe = Probe {
