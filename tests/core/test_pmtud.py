@@ -232,6 +232,25 @@ def test_a_verification_ends_within_half_a_second_with_at_most_50_probes(mtu: in
     assert len(path.sent) <= 50
 
 
+@pytest.mark.parametrize("loss", [0.05, 0.2])
+def test_loss_makes_a_verification_longer_and_never_more_than_50_probes_a_second(loss: float) -> None:
+    took = []
+    for seed in range(30):
+        path = wire(1500, loss=loss, seed=seed)
+        path.run(30)
+        path.sent.clear()
+        path.published.clear()
+        path.mtu = 1300
+        began = path.now
+        path.carry(path.search.suspected(path.now))
+        path.run(20)
+        assert 1284 < path.search.mtu <= 1300
+        took.append(path.published[0][0] - began)
+        times = [at for at, _ in path.sent]
+        assert max(sum(at <= other < at + 1 for other in times) for at in times) <= 50
+    assert sorted(took)[15] < (1.0 if loss < 0.1 else 4.0)
+
+
 def test_loss_may_be_a_matter_of_size_while_that_is_verified_and_for_a_second_and_a_half_at_most() -> None:
     path = settled()
     assert not path.search.may_explain_loss(path.now)

@@ -58,6 +58,8 @@ LATE_CONTROLS = 40
 REMEMBERED = 256
 # A chance of loss that leaves a search unsure.
 LOSSY = 0.2
+# Probes that a search may send in a second.
+MOST_PROBES = 50
 # Rounds without any answer after which only controls are sent.
 SILENT_ROUNDS = 2
 # Large datagrams that must have vanished before it means anything, and where others arrived.
@@ -136,6 +138,7 @@ class PathMtu:
         self._raises = 0
         self._tokens = 0
         self._sent: dict[int, tuple[int, float]] = {}
+        self._latest: deque[float] = deque(maxlen=MOST_PROBES)
         self._controls: deque[bool] = deque(maxlen=LATE_CONTROLS)
         self._silent_rounds = 0
         self._rtt: float | None = None
@@ -308,14 +311,22 @@ class PathMtu:
         return self._open_round(now, (*hints, self.mtu, *above))
 
     def _open_round(self, now: float, first: tuple[int, ...] = ()) -> list[MtuAction]:
-        self._next_round = None
-        self._urgent_rounds -= 1
         sizes = () if self._silent_rounds >= SILENT_ROUNDS else first or self._steps()
+        self._next_round = self._allowed(len(sizes) + 2, now)
+        if self._next_round is not None:
+            return []
+        self._urgent_rounds -= 1
         self._round = _Round(now, now + self._patience())
         probes = [self._probe(size, now) for size in (CONTROL, *sizes, CONTROL)]
         self._round.waiting = {probe.token: probe.size for probe in probes}
         self._round.controls = (probes[0].token, probes[-1].token)
         return list(probes)
+
+    def _allowed(self, count: int, now: float) -> float | None:
+        """When so many probes may be sent; None for now."""
+        late = [at for at in self._latest if at + 1 > now]
+        over = len(late) + count - MOST_PROBES
+        return late[over - 1] + 1 if over > 0 else None
 
     def _steps(self) -> tuple[int, ...]:
         steps = self._bracket.steps()
@@ -324,6 +335,7 @@ class PathMtu:
     def _probe(self, size: int, now: float) -> SendProbe:
         self._tokens += 1
         self._sent[self._tokens] = (size, now)
+        self._latest.append(now)
         if len(self._sent) > REMEMBERED:
             del self._sent[next(iter(self._sent))]
         return SendProbe(size, self._tokens)

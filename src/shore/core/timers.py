@@ -62,9 +62,8 @@ LEFT_LONGEST = 600.0
 LEFT_MEMORY = 300.0
 
 # When to close a round of MTU probes: this long after the small probe behind the large ones was answered
-# (or the round trip, if longer), or 3 round trips after it was sent, within these bounds. The grace keeps a
-# search below 50 probes a second. The first rounds of a verification, for which data may wait, are over
-# sooner, and there are so many of them.
+# (or the round trip, if longer), or 3 round trips after it was sent, within these bounds. The first rounds of
+# a verification, for which data may wait, are over sooner, and there are so many of them.
 MTU_ROUND_GRACE = 0.1
 MTU_URGENT_GRACE = 0.04
 MTU_URGENT_ROUNDS = 6
