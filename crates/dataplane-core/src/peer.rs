@@ -98,11 +98,12 @@ impl Peer {
     /// Takes over what the brain wants of it, keys and prefixes excepted.
     pub fn adopt(&mut self, desired: desired::Peer, seen: u64, outputs: &mut Outputs, now: Moment) {
         if self.roamed <= seen {
-            let before = self.paths.primary();
+            let (before, mtu) = (self.paths.primary(), self.proved_mtu());
             self.paths.advise(&desired.paths, now);
             if self.paths.primary() != before {
                 self.liveness.moved(now);
             }
+            self.tell_senders(mtu, outputs, now);
         }
         if desired.renew > self.desired.renew {
             self.liveness.renew();
