@@ -1,7 +1,8 @@
 //! When each path of a Shore peer is probed, and what its answers change.
 //!
 //! A busy peer's primary path is probed often, as its silence is what people notice; its standby often
-//! enough to be known alive; a path in doubt very often, until the doubt is settled. A quiet peer's primary
+//! enough to be known alive; a path in doubt very often, until the doubt is settled, and so a sparse one that
+//! loses messages, until it is known how many. A quiet peer's primary
 //! path and standby are probed just often enough that our NAT remembers them, which is the brain's to know
 //! (`quiet_s`); the others once a minute, as nobody waits for them.
 
@@ -112,6 +113,7 @@ impl Paths {
             State::Dead | State::Unproven if of_primary != State::Live => SECOND,
             State::Dead | State::Unproven if path.is_new() && self.is_relayed() => 60 * SECOND,
             State::Dead | State::Unproven => pick(5 * SECOND, 60 * SECOND),
+            _ if place == self.primary && busy && path.measure.is_keen(now) => KEEN,
             _ if place == self.primary => pick(PRIMARY_BUSY, path.quiet),
             _ if is_standby && of_primary != State::Live => 2 * KEEN,
             State::Held => pick(SECOND / 2, path.quiet),
