@@ -329,7 +329,8 @@ class Machine:
         if self.plane is None:
             return
         self._questions += 1
-        if self._questions % COUNTERS_EVERY:
+        wary = any(peer.judge.is_wary for peer in self.node.peers.values())
+        if self._questions % COUNTERS_EVERY and not wary:
             self.tell(events.PlaneAnswered({}, {}))
             return
         whole, self._told_all = not self._told_all, True
