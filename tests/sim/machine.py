@@ -117,6 +117,10 @@ class Machine:
         # Whether this brain was told the counters of all peers by this plane.
         self._told_all = False
         self._in_force: frozenset[int] = frozenset()
+        # By which uplink a socket sends, and which socket listens: known anew after any change.
+        self._exits: dict[int, tuple[Uplink, int] | None] = {}
+        self._listeners: dict[tuple[str, int, int], int | None] = {}
+        self._known_at = -1
         # Paths by which data must not be fragmented.
         self._sized: frozenset[tuple[int, str]] = frozenset()
 
@@ -133,6 +137,7 @@ class Machine:
     def crash(self, back_after: float) -> None:
         """Everything of it dies, and is started again from the configuration."""
         self._life += 1
+        self._known_at = -1
         self.node, self.plane, self.applied = None, None, None
         self.sockets, self._facts, self._pending, self._inbox = {}, [], None, []
         self.proved, self.acquainted = set(), set()
@@ -159,6 +164,7 @@ class Machine:
         """Another brain attaches to the running plane, or starts one."""
         self._inbox = []
         self._starts += 1
+        self._known_at = -1
         self.stalled = self._told_all = False
         self._wake_at = float("inf")
         plane_held = self.plane is not None and self.applied is not None
@@ -275,6 +281,7 @@ class Machine:
 
     def _open(self, family: Literal[4, 6], port: int, uplink: str | None) -> Socket:
         self._last_socket += 1
+        self._known_at = -1
         self.sockets[self._last_socket] = Opened(self._last_socket, family, port, uplink)
         return Socket(self._last_socket, family, uplink)
 
@@ -298,6 +305,7 @@ class Machine:
             return
         self.applied = push.state
         self._in_force = frozenset(socket.id for socket in push.state.sockets)
+        self._known_at = -1
         paths = [path for peer in push.state.peers for path in peer.paths]
         self._sized = frozenset((path.socket, path.remote) for path in paths if path.mtu is not None)
         self._facts = [(serial, fact) for serial, fact in self._facts if serial > push.seen]
@@ -305,6 +313,7 @@ class Machine:
         self.sockets = {
             number: one for number, one in self.sockets.items() if number in named or self._holds(number)
         }
+        self._known_at = -1
         self._settle()
 
     def _holds(self, number: int) -> bool:
@@ -354,7 +363,11 @@ class Machine:
         """A datagram for one of our endpoints."""
         if self.plane is None or self.asleep_since is not None or self.applied is None:
             return
-        number = self._listener(uplink, port, family)
+        self._look()
+        key = (uplink.name, port, family)
+        number = self._listeners.get(key, -1)
+        if number == -1:
+            number = self._listeners[key] = self._listener(uplink, port, family)
         if number is None:
             return
         opened = self.plane.receive(number, remote, datagram, self.world.now)
@@ -386,14 +399,18 @@ class Machine:
             return
         now = self.world.now
         datagrams, facts, deadline = plane.outcome()
+        if datagrams:
+            self._look()
         for peer, socket, remote, datagram in datagrams:
-            uplink = self._exit(socket)
-            if uplink is None:
+            way = self._exits.get(socket)
+            if way is None:
+                way = self._exits[socket] = self._exit(socket)
+            if way is None:
                 plane.refused(peer, socket, remote, now)
                 deadline = now
             else:
                 fragments = (socket, remote) not in self._sized
-                self.world.carry(self, uplink, self.sockets[socket].port, remote, datagram, fragments)
+                self.world.carry(self, way[0], way[1], remote, datagram, fragments)
         for serial, message in facts:
             fact = _decode_fact(message)
             self._facts.append((serial, fact))
@@ -417,15 +434,21 @@ class Machine:
         numbers = {machine.public_key: machine.number for machine in self.world.machines}
         return f"[m{numbers[key]}] " if key else ""
 
-    def _exit(self, socket: int) -> Uplink | None:
-        """The uplink that the kernel sends by."""
+    def _look(self) -> None:
+        """Forget by which uplinks sockets send and which of them listens, if that may be another one."""
+        if self._known_at != Uplink.version:
+            self._known_at = Uplink.version
+            self._exits, self._listeners = {}, {}
+
+    def _exit(self, socket: int) -> tuple[Uplink, int] | None:
+        """The uplink that the kernel sends by, and the port."""
         one = self.sockets.get(socket)
         if one is None:
             return None
         bound, family = one.uplink, one.family
         for uplink in self.uplinks:
             if not uplink.down and (bound is None or bound == uplink.name) and uplink.has(family):
-                return uplink
+                return uplink, one.port
         return None
 
     def _tick_due(self, at: float) -> None:
