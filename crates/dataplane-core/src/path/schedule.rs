@@ -66,8 +66,9 @@ impl Paths {
         transaction: u32,
         now: Moment,
     ) -> Option<(Destination, Probe)> {
+        let standby = self.standby(now);
         let place = (0..self.paths.len().min(MOST_PROBED))
-            .find(|place| self.probe_at(*place, busy, now) <= now)?;
+            .find(|place| self.probe_at(*place, standby, busy, now) <= now)?;
         let path = &mut self.paths[place];
         path.poked = false;
         path.asked.sent(transaction, now);
@@ -76,8 +77,9 @@ impl Paths {
 
     /// When the next probe is due.
     pub fn deadline_of_probe(&self, busy: bool, now: Moment) -> Option<Moment> {
+        let standby = self.standby(now);
         (0..self.paths.len().min(MOST_PROBED))
-            .map(|place| self.probe_at(place, busy, now))
+            .map(|place| self.probe_at(place, standby, busy, now))
             .min()
     }
 
@@ -93,19 +95,19 @@ impl Paths {
         late.chain(self.deadline_of_probe(busy, now)).min()
     }
 
-    fn probe_at(&self, place: usize, busy: bool, now: Moment) -> Moment {
+    fn probe_at(&self, place: usize, standby: Option<usize>, busy: bool, now: Moment) -> Moment {
         let path = &self.paths[place];
         let Some(sent) = path.measure.last_sent().filter(|_| !path.poked) else {
             return path.held_until;
         };
-        path.held_until.max(sent + self.interval(place, busy, now))
+        let interval = self.interval(place, standby == Some(place), busy, now);
+        path.held_until.max(sent + interval)
     }
 
-    fn interval(&self, place: usize, busy: bool, now: Moment) -> Duration {
+    fn interval(&self, place: usize, is_standby: bool, busy: bool, now: Moment) -> Duration {
         let path = &self.paths[place];
         let of_primary = self.paths[self.primary].health.state(now);
         let pick = |when_busy, when_quiet| if busy { when_busy } else { when_quiet };
-        let is_standby = self.standby(now) == Some(place);
         match path.health.state(now) {
             State::Suspect if now.since(path.health.since()) < KEEN_FOR => KEEN,
             State::Suspect => SECOND / 4,
