@@ -11,6 +11,7 @@ from bench.floods import floods
 from bench.grid import grid
 from bench.machine import hogs, limited, pss_mb
 from bench.many import many_peers
+from bench.onboarding import onboarding
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
 from bench.relay import relay_throughput
@@ -207,6 +208,7 @@ ROWS: dict[str, Row] = {
     "forged": mtu.forged,
     "many_peers": many_peers,
     "control": control_scale,
+    "onboarding": onboarding,
     "relay": relay_throughput,
     "mesh_server_down": mesh.server_down,
     "mesh_moves": mesh.moves,
