@@ -13,7 +13,7 @@ WAYS: tuple[Way, Way] = ("direct", "relay")
 MOST_RUNS = 20
 WATCHED_S = 8.0
 NOTICED_WITHIN_S = 30.0
-# A path that failed again and again is taken back late, and what is measured is how it fails.
+# What is measured is how the direct path fails, and a busy machine is late to take it back.
 BACK_WITHIN_S = 180.0
 
 
