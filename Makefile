@@ -22,7 +22,12 @@ $(VENV)/.native: $(VENV)/.dependencies $(RUST)
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV=$(CURDIR)/$(VENV) maturin develop --quiet --release --locked --uv
 	@touch $@
 
-native: $(VENV)/.native
+# A process that starts while packets wait for it should not compile what it is made of.
+$(VENV)/.bytecode: $(VENV)/.native $(shell find src -name '*.py')
+	@$(PY) -m compileall -q src
+	@touch $@
+
+native: $(VENV)/.bytecode
 
 demo: native        ## two hosts, one tunnel, and what Shore does about each fault
 	@scripts/peers boringtun-cli

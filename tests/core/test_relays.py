@@ -221,6 +221,22 @@ def test_a_relay_that_leaves_is_left_only_once_another_link_to_it_is_up() -> Non
     assert table.ways() == [("relay", 6, PLACE), DIRECT]
 
 
+def test_packets_move_to_another_relay_at_once_when_theirs_says_that_it_leaves() -> None:
+    table = Table(A, B)
+    (peer,) = table.config.peers
+    both = msgspec.structs.replace(peer, relays=("a", "b"))
+    table.tell(Configured(msgspec.structs.replace(table.config, peers=(both,))))
+    table.up(5, "a")
+    table.up(6, "b")
+    table.fact(Acquainted(PEER, restarted=False))
+    table.fact(Roamed(PEER, 5, PLACE, "dead", DIRECT[2], 1))
+    assert table.ways() == [("relay", 5, PLACE), DIRECT, ("relay", 6, PLACE)]
+    table.fact(LinkLeaving(5, 1.5))
+    assert table.ways() == [DIRECT, ("relay", 6, PLACE), ("relay", 5, PLACE)]
+    table.fact(LinkLeaving(6, 1.5))
+    assert table.ways()[0] == ("relay", 5, PLACE), "where both leave, nothing is better than what is"
+
+
 def test_links_are_replaced_when_the_way_out_is_another_one() -> None:
     table = Table(A)
     table.up(5, "a")

@@ -19,8 +19,8 @@ from shore.core.resolving import (
     Ignore,
     failure,
     is_reply_to,
-    reverse_domains,
 )
+from shore.core.zones import reverse_domains
 from shore.model.zone import Zone
 
 LAPTOP = ("100.64.0.1", "fd12:3456:789a::1")

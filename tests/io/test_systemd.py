@@ -3,7 +3,8 @@
 import socket
 from pathlib import Path
 
-from shore.io.systemd import Unit, in_scope, is_asked_for
+from shore.io.notify import Unit
+from shore.io.systemd import in_scope, is_asked_for
 
 
 def listening(address: str) -> socket.socket:

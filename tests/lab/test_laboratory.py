@@ -237,14 +237,18 @@ def test_leftovers_of_a_dead_laboratory_are_removed_by_the_next() -> None:
     words = "from shore.lab.laboratory import Laboratory as L; import os, signal\n"
     words += "l = L().__enter__(); l.host('a'); l.host('b'); l.path('p', 'a', 'b'); l['a'].run('true')\n"
     words += "from shore.lab.ends import ShoreEnd, sides; ShoreEnd(l['a'], sides(None)[0])\n"
+    words += "from shore.lab.member import Member; Member(l['b'], 'b')\n"
     words += "import subprocess; subprocess.Popen(l['a'].inside('sleep', '60'), stdout=2)\n"
     words += "print(os.getpid(), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     dead = subprocess.run([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True, check=False)
     files = f"shore-lab-{dead.stdout.strip()}-*"
+    of_members = f"shore-{dead.stdout.strip()}-*"
     assert len(list(Path(tempfile.gettempdir()).glob(files))) == 1
+    assert len(list(Path("/tmp").glob(of_members))) == 1
     removed = sweep()
     assert [name.split("-")[3] for name in removed if name.split("-")[1] == dead.stdout.strip()] == ["a", "b"]
     listed = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     assert f"shore-{dead.stdout.strip()}-" not in listed
     assert list(Path(tempfile.gettempdir()).glob(files)) == []
+    assert list(Path("/tmp").glob(of_members)) == []
     assert sweep() == []

@@ -22,6 +22,8 @@ async def ip(words):
 
 async def main():
     watching = asyncio.create_task(watch_links(told.append))
+    while not told:
+        await asyncio.sleep(0.1)
     await asyncio.sleep(0.6)
     await ip("neigh replace 10.99.1.9 lladdr 02:00:00:00:00:09 dev eth0 nud reachable")
     await ip("neigh del 10.99.1.9 dev eth0")

@@ -41,6 +41,26 @@ def test_a_machine_becomes_a_second_relay_and_either_takes_over_when_the_other_d
 
 
 @pytest.mark.slow
+def test_a_relay_that_is_restarted_politely_is_left_before_it_goes_and_no_ping_is_lost(
+    relays: TwoRelays,
+) -> None:
+    relays.add_second()
+    until(lambda: relays.hold(FIRST, SECOND), within_s=15)
+    until(relays.lives_by_both, within_s=30)
+    used = relays.primary()
+    owner = relays.owner(used)
+    before = owner.program("relay")
+    assert before is not None
+    _, pings = relays.pinged(lambda: owner.signal_program("relay", signal.SIGTERM), 12)
+    print(f"relay restarted politely: {pings.lost()} of {len(pings.sent)} lost")
+    assert pings.lost() == 0, relays.laptop.shore("log", "shore0")
+    said = relays.laptop.shore("log", "shore0")
+    assert f"relay {used} leaves" in said
+    until(lambda: owner.program("relay") not in (None, before), within_s=STARTS_WITHIN_S)
+    until(lambda: relays.hold(FIRST, SECOND), within_s=15)
+
+
+@pytest.mark.slow
 def test_a_second_relay_stops_starts_and_is_revoked(relays: TwoRelays) -> None:
     relays.add_second()
     until(lambda: relays.hold(FIRST, SECOND), within_s=15)

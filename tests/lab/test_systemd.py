@@ -90,6 +90,24 @@ def test_a_killed_brain_is_started_again_and_no_ping_is_lost(net: Net, end: Unit
     assert end.machine.ask(end.unit, "NRestarts") == "1"
 
 
+@pytest.mark.slow
+def test_a_brain_that_was_killed_with_its_data_plane_is_back_within_two_seconds(
+    net: Net, end: UnitEnd
+) -> None:
+    end.up()
+    assert net.a.reaches("10.8.0.2", pings=3)
+    plane, brain = end.plane_pid(), end.brain_pid()
+    pinger = Pinger(net.a, "10.8.0.2")
+    time.sleep(1)
+    at = time.monotonic()
+    end.machine.run("kill", "-KILL", str(plane), str(brain))
+    time.sleep(6)
+    gap = pinger.stop().gap(at)
+    print(f"under systemd, brain and data plane killed: gap {gap} s")
+    assert gap is not None
+    assert gap <= 2.0, end.log()
+
+
 def test_a_frozen_brain_is_replaced_by_the_watchdog_and_no_ping_is_lost(net: Net, end: UnitEnd) -> None:
     end.up()
     loses_nothing(net, end, lambda: end.signal("STOP", end.brain_pid()), brain_within=30)

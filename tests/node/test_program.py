@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 class Keeping:
     """A keeper, its program, and the door that they hold."""
 
-    def __init__(self, directory: Path, *words: str) -> None:
+    def __init__(self, directory: Path, *words: str, notify: Path | None = None) -> None:
         self.directory = directory
         self.door = socket.create_server(("127.0.0.1", 0))
         (directory / "wanted").touch()
@@ -30,6 +30,8 @@ class Keeping:
         user = f"{os.getuid()}:{os.getgid()}"
         number = str(self.door.fileno())
         around = {**os.environ, "SHORE_ANSWER_FD": str(writer)}
+        if notify is not None:
+            around["NOTIFY_SOCKET"] = str(notify)
         around["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
         self.process = subprocess.Popen(
             [*keeper, user, "tests.node.greeter,encodings.idna", *words, "--door-fd", number],
@@ -123,3 +125,28 @@ def test_a_program_that_never_served_is_given_up_and_who_waits_hears_of_it(tmp_p
     assert not (tmp_path / "wanted").exists()
     time.sleep(0.2)
     assert kept.keepers() == []
+
+
+def test_the_unit_is_active_once_the_program_serves_and_hears_what_becomes_of_it(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unit:
+        unit.bind(str(tmp_path / "notify"))
+        unit.settimeout(20)
+        kept = Keeping(tmp_path, notify=tmp_path / "notify")
+        try:
+            assert unit.recv(100) == b"READY=1\nSTATUS=it serves"
+            kill(kept.greeting())
+            assert unit.recv(100) == b"STATUS=it ended and is begun again"
+            assert unit.recv(100) == b"READY=1\nSTATUS=it serves"
+        finally:
+            kept.end()
+
+
+def test_the_unit_of_a_program_that_never_serves_is_never_active(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unit:
+        unit.bind(str(tmp_path / "notify"))
+        unit.setblocking(False)
+        kept = Keeping(tmp_path, "--fail", notify=tmp_path / "notify")
+        kept.door.close()
+        assert kept.process.wait(timeout=20) == 1
+        with pytest.raises(BlockingIOError):
+            unit.recv(100)

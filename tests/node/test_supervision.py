@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from shore.io.notify import Unit
 from shore.io.runtime import Runtime
-from shore.io.systemd import Unit
 from shore.node.supervision import Supervision
 
 

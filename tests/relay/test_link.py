@@ -66,3 +66,12 @@ def test_a_server_that_the_root_key_does_not_name_hears_nothing_of_the_relay(tmp
     said = link._hello(challenge, key, network.pin)
     content = control.hello_content(bytes(32), network.pin, "relay", 1)
     assert signing.is_signed(said.machine_key, signing.HELLO, content, said.signature)
+
+
+def test_a_relay_whose_link_to_the_server_fails_goes_on_and_says_so(tmp_path: Path) -> None:
+    network = Network(tmp_path)
+    (tmp_path / "machine.key").write_bytes(b"no key")
+    with running(network, server_socket=str(tmp_path / "nowhere.sock")) as relayed:
+        Node(relayed.port, A).admitted(network)
+        assert relayed.metrics()['shore_relay_failures_total{part="link to the server"}'] == 1
+        assert relayed.terminate() == 0

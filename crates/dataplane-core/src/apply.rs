@@ -51,7 +51,7 @@ impl Plane {
         self.by_key = slots;
         for peer in self.peers.iter_mut().flatten() {
             if let Some(switch) = peer.paths.retain(|socket| sockets.contains(&socket), now) {
-                peer.switched(switch, &mut self.outputs, now);
+                peer.moved_off(switch, &mut self.outputs, now);
             }
             peer.pump(&mut self.outputs, now);
         }

@@ -20,6 +20,8 @@
 //!   was lost), then fresh ones (the response was), never less than a second apart, as only the newest
 //!   two can be answered. It ends in one every 2.5 s, in 15 s after half an hour, each with jitter. It
 //!   goes on while the peer is wanted or has a keepalive, else until 90 s after the last packet for it.
+//! * **When another path is primary** while an initiation is unanswered: the same bytes there at once. A node
+//!   that was just started has its links to relays a moment after its sockets.
 //! * **When data came and nothing went back for 10 s:** a keepalive. **When nothing was sent for the
 //!   persistent interval:** a keepalive, also during a handshake, as the NAT mapping does not wait for it.
 
@@ -174,6 +176,14 @@ impl Liveness {
         self.one_way = false;
         self.tell_one_way = false;
         self.answered_early = false;
+    }
+
+    /// The primary path is another one: what waits for an answer is said there as well.
+    pub fn moved(&mut self, now: Moment) {
+        if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.sent > 0) {
+            attempt.next = attempt.next.min(now);
+            attempt.fresh = false;
+        }
     }
 
     /// The peer seems to use a session that we do not have.

@@ -12,7 +12,7 @@ use crate::flows::{Flows, Rate};
 use crate::lane::Lane;
 use crate::liveness::{Due, Liveness, Tidings, View};
 use crate::outputs::Outputs;
-use crate::path::{Paths, Proof};
+use crate::path::{Paths, Proof, Switch};
 use crate::plane::{PeerSlot, Source, padded_len};
 use crate::probing::Probing;
 use crate::reports::Losses;
@@ -98,9 +98,12 @@ impl Peer {
     /// Takes over what the brain wants of it, keys and prefixes excepted.
     pub fn adopt(&mut self, desired: desired::Peer, seen: u64, outputs: &mut Outputs, now: Moment) {
         if self.roamed <= seen {
-            let before = self.proved_mtu();
+            let (before, mtu) = (self.paths.primary(), self.proved_mtu());
             self.paths.advise(&desired.paths, now);
-            self.tell_senders(before, outputs, now);
+            if self.paths.primary() != before {
+                self.liveness.moved(now);
+            }
+            self.tell_senders(mtu, outputs, now);
         }
         if desired.renew > self.desired.renew {
             self.liveness.renew();
@@ -285,6 +288,14 @@ impl Peer {
         switch.is_some()
     }
 
+    /// The socket of the primary path is gone. An heir that nobody has proved is asked for a handshake.
+    pub fn moved_off(&mut self, switch: Switch, outputs: &mut Outputs, now: Moment) {
+        self.switched(switch, outputs, now);
+        if self.paths.carrier().is_none() {
+            self.liveness.renew();
+        }
+    }
+
     // Time.
 
     pub fn tick(&mut self, outputs: &mut Outputs, now: Moment) {
@@ -325,6 +336,9 @@ impl Peer {
         }
         outputs.soon = self.liveness.deadline(&view);
         self.probe(outputs, now);
+        if !self.stage.is_empty() && self.lane.session(now).is_some() {
+            self.flush(outputs, now);
+        }
         self.due = outputs.soon;
         outputs.soon = [of_all, self.due].into_iter().flatten().min();
     }
@@ -370,6 +384,9 @@ impl Peer {
     }
 
     fn flush(&mut self, outputs: &mut Outputs, now: Moment) {
+        if self.paths.carrier().is_none() {
+            return;
+        }
         let expired = self.stage.expire(now);
         self.note_drop(DropReason::StageExpired, expired, now);
         while let Some(mut packet) = self.stage.pop() {
@@ -383,7 +400,7 @@ impl Peer {
     }
 
     pub fn transmit(&mut self, message: &[u8], outputs: &mut Outputs, now: Moment) {
-        let Some(path) = self.paths.primary() else {
+        let Some(path) = self.paths.carrier() else {
             self.note_drop(DropReason::NoPath, 1, now);
             return;
         };

@@ -145,7 +145,7 @@ impl Plane {
     ) -> Option<Sealer<'_>> {
         let interface = self.outputs.mtu;
         let peer = self.peers.get_mut(peer.0 as usize)?.as_mut()?;
-        let destination = peer.paths.primary()?;
+        let destination = peer.paths.carrier()?;
         peer.lane.session(now)?;
         peer.wake_if_quiet(now);
         let sparse = !crowd && peer.is_sparse(packet, now);
@@ -163,7 +163,7 @@ impl Plane {
         })
     }
 
-    /// No session: keep the (single, not super-) packet for a second and start a handshake.
+    /// No session, or no path that may carry data: keep the (single, not super-) packet for a second.
     pub fn stage(&mut self, peer: PeerSlot, packet: &[u8], now: Moment) {
         if let Some(Some(peer)) = self.peers.get_mut(peer.0 as usize) {
             peer.stage(packet, &mut self.outputs, now);
@@ -318,7 +318,7 @@ impl Plane {
     pub fn note_closed(&mut self, socket: SocketId, now: Moment) {
         for peer in self.peers.iter_mut().flatten() {
             if let Some(switch) = peer.paths.retain(|open| open != socket, now) {
-                peer.switched(switch, &mut self.outputs, now);
+                peer.moved_off(switch, &mut self.outputs, now);
                 peer.pump(&mut self.outputs, now);
             }
         }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use serde_bytes::{ByteArray, ByteBuf};
 use shore_dataplane_core::desired::{Link, Path, PathKind, SocketId};
+use shore_dataplane_core::engine::DATA_OVERHEAD;
 use shore_dataplane_core::engine::model::public_key;
 use shore_dataplane_core::facts::Fact;
 use shore_dataplane_core::relay::{place_of, tag_at, tag_of};
@@ -126,6 +127,63 @@ fn a_link_that_goes_down_is_left_at_once() {
     let reason = String::from("the relay closed it");
     let ended = Fact::LinkDown { link: LINK, reason };
     wire.nodes[0].plane.told_by_link(ended, now);
+    assert_eq!(endpoint(&wire), Some(outer(2)));
+}
+
+#[test]
+fn an_initiation_that_waits_is_said_at_once_by_a_link_that_came_up_meanwhile() {
+    let mut wire = linked(PathKind::Relay);
+    block_udp(&mut wire);
+    let relayed = wire.nodes[0].desired.peers[0].paths.remove(0);
+    wire.restart(0);
+    wire.run(millis(350));
+    let directly = wire.initiations[&outer(1)].len();
+    assert!(directly > 0 && !wire.initiations.contains_key(&place(1)));
+    wire.change(0, |desired| desired.peers[0].paths.insert(0, relayed));
+    wire.run(millis(10));
+    assert_eq!(wire.initiations[&place(1)].len(), 1);
+    let (_, last) = &wire.initiations[&outer(1)][directly - 1];
+    assert_eq!(&wire.initiations[&place(1)][0].1, last, "the same one");
+}
+
+/// Node 0's link is gone, after it had no other path; lengths of data messages that left it directly then.
+fn lose_the_only_link(wire: &mut Wire) -> Rc<RefCell<Vec<usize>>> {
+    block_udp(wire);
+    assert_eq!(wire.ping_for(0, 1, millis(100), secs(5)), (50, 50));
+    assert_eq!(endpoint(wire), Some(place(2)));
+    let now = wire.now;
+    let reason = String::from("the relay closed it");
+    let ended = Fact::LinkDown { link: LINK, reason };
+    wire.nodes[0].plane.told_by_link(ended, now);
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let kept = seen.clone();
+    wire.loses = Box::new(move |from, _, bytes, _| {
+        if from == outer(1) && bytes[0] == 4 && bytes.len() > DATA_OVERHEAD {
+            kept.borrow_mut().push(bytes.len());
+        }
+        tag_at(from).is_none()
+    });
+    seen
+}
+
+#[test]
+fn a_link_that_goes_down_leaves_no_data_to_a_place_that_never_answered() {
+    let mut wire = linked(PathKind::Relay);
+    let seen = lose_the_only_link(&mut wire);
+    let before = wire.initiations.get(&outer(1)).map_or(0, Vec::len);
+    wire.ping_for(0, 1, millis(50), secs(3));
+    assert_eq!(*seen.borrow(), []);
+    assert!(wire.initiations[&outer(1)].len() > before, "it is asked");
+}
+
+#[test]
+fn data_that_found_no_path_leaves_by_the_first_that_answers() {
+    let mut wire = linked(PathKind::Relay);
+    lose_the_only_link(&mut wire);
+    wire.loses = Box::new(|from, _, _, _| tag_at(from).is_some());
+    let before = wire.nodes[1].requests.len();
+    wire.ping_for(0, 1, millis(50), secs(3));
+    assert_eq!(wire.nodes[1].requests.len() - before, 60);
     assert_eq!(endpoint(&wire), Some(outer(2)));
 }
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from shore.cli.unit import unit_text
 from shore.io.programs import NAMES
+from shore.io.user import OF_PLANES, OF_PROGRAMS
 
 RUNS = Path("/run/systemd/system")
 OWN = Path("/etc/systemd/system")
 PACKAGED = (Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
 PROGRAMS = tuple(f"shore-{name}" for name in NAMES)
 ANSWERS_WITHIN = 20.0
-USER = "u shore - Shore -"
+USERS = {OF_PROGRAMS: "Shore", OF_PLANES: "Shore data planes"}
 
 
 def is_ours() -> bool:
@@ -53,13 +54,14 @@ def disable(units: Iterable[str]) -> None:
         _run("systemctl", "disable", "--quiet", *units)
 
 
-def make_user() -> None:
-    """The user `shore` for server and relay, where it is missing; without it they run as nobody."""
-    try:
-        pwd.getpwnam("shore")
-    except KeyError:
-        if is_ours():
-            _run("systemd-sysusers", "--inline", USER)
+def make_users() -> None:
+    """The users of server and relay and of data planes, where they are missing; without, nobody is."""
+    for name, words in USERS.items():
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            if is_ours():
+                _run("systemd-sysusers", "--inline", f'u {name} - "{words}" -')
 
 
 def _install(name: str) -> None:

@@ -58,7 +58,7 @@ def found_network(plan: Plan) -> None:
     advertise = plan.advertise or advertised(asyncio.run(read_links()))
     if not advertise:
         fail("this machine has no address that others could reach: name one with --advertise", FAILED)
-    boot.make_user()
+    boot.make_users()
     sockets: dict[str, Sockets] = {}
     try:
         for program in reversed(NAMES):

@@ -28,7 +28,7 @@ from shore.cli.policy import policy
 from shore.cli.relay import relay
 from shore.cli.routes import routes as node_routes
 from shore.cli.server import invite, nodes, server, tokens
-from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
+from shore.cli.start import NotStarted, become_brain, give_brain, go_on, start, take_down, tunnel_name
 from shore.cli.unit import unit_text
 from shore.io import systemd
 from shore.io.conffile import Unreadable, find, read
@@ -152,7 +152,7 @@ def up(
 @click.option("--all", "whole", is_flag=True, help="Stop the network's server and relay here as well.")
 def down(name: str | None, whole: bool) -> None:
     """Take a tunnel down and leave nothing behind; without NAME that of the network we joined."""
-    tunnel = mesh.interface() if name is None else _name(name)
+    tunnel = mesh.interface() if name is None else tunnel_name(name)
     if tunnel is None:
         fail("this machine has joined no network: name the tunnel, as in `shore down wg0`", USAGE)
     runtime = Runtime(tunnel)
@@ -313,18 +313,12 @@ def _read(conf: str, *, code: int = FAILED) -> TunnelConfig:
 
 def _go_on_as_brain(conf: str, confirm_s: float | None) -> NoReturn:
     """Become the brain that systemd waits for: of what is in force, else of the network, else of CONF."""
-    runtime = Runtime(_name(conf))
     try:
-        if runtime.is_left:
-            become_brain(runtime, None)
+        go_on(conf)
         config = mesh.tunnel_called(conf, REFUSED) or _read(conf, code=REFUSED)
-        become_brain(runtime, api.Start(config, confirm_s))
+        become_brain(Runtime(tunnel_name(conf)), api.Start(config, confirm_s))
     except NotStarted as error:
         fail(str(error), REFUSED)
-
-
-def _name(name_or_conf: str) -> str:
-    return os.path.basename(name_or_conf).removesuffix(".conf")
 
 
 def _log_line(entry: dict[str, object]) -> str:

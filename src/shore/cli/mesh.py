@@ -96,6 +96,7 @@ def join_network(token: Token, wish: Wish, within: float) -> None:
         fail(f"{error.filename}: {(error.strerror or '').lower()}: run as root", FAILED)
     except KeyboardInterrupt:
         fail("interrupted: this machine did not join", FAILED)
+    boot.make_users()
     told = _bring_up(joined)
     if (missing := boot.enable([boot.tunnel_unit(interface)])) is not None:
         click.echo(f"note: {missing}", err=True)

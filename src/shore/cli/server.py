@@ -159,6 +159,8 @@ def status(as_json: bool) -> None:
     click.echo(f"{found.nodes} nodes, {found.online} online; netmap {found.epoch}.{found.version}")
     for relay in found.relays:
         click.echo(f"{relay.id} at {', '.join(relay.addresses)}, {'online' if relay.online else 'offline'}")
+    for note in found.notes:
+        click.echo(f"note: {note}")
 
 
 @server.command()

@@ -75,8 +75,20 @@ def become_brain(runtime: Runtime, request: api.Start | None) -> NoReturn:
         os.lseek(given, 0, os.SEEK_SET)
         around["SHORE_START_FD"] = str(given)
     os.chdir("/")
-    words = [sys.executable, "-m", "shore.node", runtime.name]
+    words = [sys.executable, "-S", "-m", "shore.node", runtime.name]
     os.execve(sys.executable, words, around)
+
+
+def go_on(name_or_conf: str) -> None:
+    """Become the brain of a tunnel that shall run and has none; returns for any other. Raises NotStarted."""
+    runtime = Runtime(tunnel_name(name_or_conf))
+    if runtime.is_left:
+        become_brain(runtime, None)
+
+
+def tunnel_name(name_or_conf: str) -> str:
+    """The tunnel of a file, or of that name."""
+    return os.path.basename(name_or_conf).removesuffix(".conf")
 
 
 def give_brain(runtime: Runtime) -> None:

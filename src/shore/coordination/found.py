@@ -25,7 +25,7 @@ from shore.coordination import migrations, names, schema
 from shore.coordination.policy import STARTER
 from shore.io import runtime
 from shore.io.certificate import new_certificate, new_key, with_port, write_new
-from shore.io.user import plane_user
+from shore.io.user import program_user
 from shore.model.netmap import Role, Signed, Statement
 from shore.wire import signing
 
@@ -218,7 +218,7 @@ def _new_database(path: Path, founded: Founded, machine_key: bytes, now: float) 
 
 def give_away(making: Path) -> None:
     """To the user that server and relay run as; the root key stays with who founds."""
-    user, group = map(int, plane_user().split(":"))
+    user, group = map(int, program_user().split(":"))
     for path in (making / "server", making / "relay"):
         for file in (path, *path.iterdir()):
             if file.name != "root.key":

@@ -2,10 +2,12 @@
 
 Two loops, one for each direction; the first to end ends both. Nothing heard for 10 s is asked after, nothing
 for 20 s ends the link. Who has not said who it is after 5 s may not stay. Nonsense ends it too; a step that
-is refused is answered and counts for nothing.
+is refused is answered and counts for nothing. What nobody thought of ends this link, with a traceback in the
+server's log, and no other.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -66,7 +68,7 @@ class Link:
                         await self._hear_one(tasks)
                 while True:
                     await self._hear_one(tasks)
-        except* (WebSocketDisconnect, control.BrokenMessage, TimeoutError, RuntimeError, KeyError):
+        except* (WebSocketDisconnect, control.BrokenMessage, TimeoutError):
             pass
         finally:
             if self._outbox is not None:
@@ -95,11 +97,18 @@ class Link:
     async def _next(self) -> bytes:
         try:
             async with asyncio.timeout(control.QUIET_S):
-                return await self._socket.receive_bytes()
+                return await self._receive()
         except TimeoutError:
             await self._say(control.Ping(0))
         async with asyncio.timeout(control.DEAD_S - control.QUIET_S):
+            return await self._receive()
+
+    async def _receive(self) -> bytes:
+        try:
             return await self._socket.receive_bytes()
+        except (RuntimeError, KeyError):
+            # It is closed by now, or this was text.
+            raise WebSocketDisconnect from None
 
     async def _stranger(self, message: control.FromNode | None) -> None:
         match message:
@@ -198,8 +207,9 @@ class Link:
     async def _send_all(self, outbox: Outbox) -> None:
         while (message := await outbox.waiting.get()) is not None:
             async with asyncio.timeout(control.DEAD_S):
-                await self._socket.send_bytes(message)
-        await self._socket.close()
+                await self._send(message)
+        with contextlib.suppress(RuntimeError):
+            await self._socket.close()
 
     async def _refuse(self, code: control.RefusalCode, reason: str) -> None:
         self._refusals += 1
@@ -208,4 +218,11 @@ class Link:
             raise WebSocketDisconnect
 
     async def _say(self, message: control.FromServer) -> None:
-        await self._socket.send_bytes(control.encode(message))
+        await self._send(control.encode(message))
+
+    async def _send(self, content: bytes) -> None:
+        try:
+            await self._socket.send_bytes(content)
+        except RuntimeError:
+            # It is closed by now.
+            raise WebSocketDisconnect from None

@@ -15,6 +15,7 @@ brings nobody back: what it had read before is stale.
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -66,6 +67,8 @@ class Mesh:
         self._turns = Turns()
         self._stirred = asyncio.Event()
         self._to_keep = asyncio.Event()
+        # What people should know of the server's parts.
+        self.notes: Callable[[], tuple[str, ...]] = tuple
 
     async def load(self, now: float) -> None:
         """Read what is written down."""
@@ -88,7 +91,13 @@ class Mesh:
         self._swept_at = now
 
     async def run(self) -> None:
-        """Tell whoever is concerned, for ever; what time alone changes is seen to twice a minute."""
+        """Tell whoever is concerned, for ever; what time alone changes is seen to twice a minute.
+
+        Where an accident has ended it, it may be run again.
+        """
+        # What was half done then is done anew; nobody is here yet when it runs for the first time.
+        self.netmaps.renew()
+        self._stirred.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_in_turn())
             tasks.create_task(self._keep_up())
@@ -303,6 +312,7 @@ class Mesh:
                 for number, relay in self._relays.items()
             ),
             started_at=self._started_at,
+            notes=self.notes(),
         )
 
     def is_online(self, number: int) -> bool:

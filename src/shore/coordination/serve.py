@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from shore.coordination.mesh import Mesh
 from shore.coordination.repository import Repository
 from shore.coordination.rest.application import application
 from shore.coordination.rest.door import LocalProtocol
+from shore.io.watchdog import Watchdog
 from shore.wire.control import MOST_FROM_NODE
 
 
@@ -40,8 +42,10 @@ async def serve(state: Path, control: socket.socket, api: socket.socket | None, 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _close, [door for door, _ in doors])
+    watchdog = Watchdog(_complain)
+    mesh.notes = watchdog.notes
     async with asyncio.TaskGroup() as tasks:
-        telling = tasks.create_task(mesh.run())
+        telling = tasks.create_task(watchdog.keep("telling nodes", mesh.run))
         serving = [tasks.create_task(door.serve([listener])) for door, listener in doors]
         _say_ready(ready)
         await asyncio.wait(serving)
@@ -76,6 +80,10 @@ def _config(served: Starlette, http: type[asyncio.Protocol] | str = "h11") -> uv
         server_header=False,
         lifespan="off",
     )
+
+
+def _complain(what: str, why: str) -> None:
+    print(f"shore server: {what}: {why}", file=sys.stderr, flush=True)
 
 
 def _say_ready(descriptor: int | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from shore.core.consent import is_default, overlap
-from shore.core.resolving import reverse_domains
+from shore.core.zones import reverse_domains
 from shore.model.config import TunnelConfig
 from shore.model.host import MAIN_TABLE, Aside, Behind, FullTunnel, HostPlan, Route, SplitNames
 from shore.model.links import Link

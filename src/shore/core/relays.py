@@ -7,9 +7,10 @@ nothing. A relay that cannot be dialled, or does not let us in, gives way to the
 ever more slowly, unless we have no link at all; one that was up is dialled again at once, and so is one that
 the server admits us to anew, which it does when that relay comes back.
 
-A link is *leaving* when its relay said so, or when our own way there may have changed. Another one is dialled
-then, and the old one is closed when the new one is up: a move, not a gap. Links die with a data plane, as TLS
-does, so they are dialled anew while the next plane starts.
+A link is *leaving* when its relay said so, or when our own way there may have changed. Another one is
+dialled then, and the old one is closed when the new one is up: a move, not a gap. Packets move to another
+relay's link at once, where there is one, as a relay that is restarted does not wait for long. Links die with
+a data plane, as TLS does, so they are dialled anew while the next plane starts.
 
 A peer that a relay calls *away* is not waited for there: its place is the last to be tried, until it has
 answered from it, or until that word is old. To people a place is its relay's address.
@@ -143,11 +144,13 @@ class Relays:
         return links, frozenset(self._away)
 
     def places(self, peer: PeerConfig) -> tuple[list[Place], list[Place]]:
-        """Where a peer is at the relays that we are linked to, its home relay first; and where it is away."""
+        """Where a peer is at the relays that we are linked to, its home relay first; and where it is away,
+        or the relay will be soon."""
         remote = place_of(peer.public_key) if peer.relays else ""
         every = [(number, remote) for relay in peer.relays for number in self._up(relay)]
-        away = [place for place in every if place in self._away]
-        return [place for place in every if place not in self._away], away
+        leaving = {place for place in every if self.links[place[0]].leaving}
+        last = self._away.keys() | (leaving if leaving != set(every) else set())
+        return [place for place in every if place not in last], [place for place in every if place in last]
 
     def address(self, number: int) -> str:
         """Where the relay of a link is, as it was dialled; also of a link that ended lately."""

@@ -11,7 +11,6 @@ name servers never talk to each other for ever; a question that cannot be read g
 An answer that does not fit the asker's datagrams is cut, and says that (TC); the asker comes again by TCP.
 """
 
-import ipaddress
 import struct
 
 import dns.exception
@@ -27,7 +26,7 @@ import dns.reversename
 import dns.rrset
 import msgspec
 
-from shore.model.netmap import NODE_RANGE_V4
+from shore.core.zones import reverse_domains
 from shore.model.zone import Zone
 
 # Seconds that others may keep what we say.
@@ -143,16 +142,6 @@ class Directory:
                 between.add(above)
                 above = above.parent()
         return between
-
-
-def reverse_domains(zone: Zone) -> tuple[str, ...]:
-    """The domains of the network's addresses turned round, without a dot at their end."""
-    second = ipaddress.ip_network(NODE_RANGE_V4)
-    octets = {network.network_address.packed[:2] for network in second.subnets(new_prefix=16)}
-    v4 = [f"{low}.{high}.in-addr.arpa" for high, low in sorted(octets)]
-    v6 = ipaddress.IPv6Network(zone.range_v6)
-    digits = v6.network_address.exploded.replace(":", "")[: v6.prefixlen // 4]
-    return (*v4, f"{'.'.join(reversed(digits))}.ip6.arpa")
 
 
 def failure(question: bytes, code: dns.rcode.Rcode) -> bytes:

@@ -47,11 +47,16 @@ class ControlLink:
         self._mark = mark
         self._proxy = proxy
         self._outbox: Outbox | None = None
-        self._feed = Feed(membership, self._do, on.Woke)
+        self._defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._feed = Feed(membership, self._do, on.Woke, self._fail)
 
     def tell(self, event: on.Event) -> None:
         """Take an event; carry out what follows from it before the next one."""
         self._feed.tell(event)
+
+    async def defect(self) -> None:
+        """Raises what the membership, or who performs, should never have raised; waits for that for ever."""
+        await self._defect
 
     def close(self) -> None:
         """End the link and dial no more."""
@@ -71,6 +76,10 @@ class ControlLink:
                 self._unlink()
             case _:
                 self._perform(action)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._defect.done():
+            self._defect.set_exception(error)
 
     def _unlink(self) -> None:
         if self._outbox is not None:

@@ -103,11 +103,13 @@ class _Trial:
             link = ControlLink(
                 self.membership, tasks.create_task, self._perform, proxy=self._identity.network.proxy
             )
+            watching = tasks.create_task(link.defect())
             for event in events:
                 link.tell(event)
             try:
                 await asyncio.wait({self._done})
             finally:
+                watching.cancel()
                 link.close()
         return self._done.result()
 

@@ -9,11 +9,11 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
-
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink import rtnl
+from typing import Any
 
 from shore.io.host.device import ROUTE_PROTOCOL
+from shore.io.later import imported
+from shore.io.netlink import netlink
 from shore.io.tun import GROUP
 from shore.model.host import MAIN_TABLE
 from shore.model.links import Link
@@ -22,28 +22,22 @@ from shore.model.netmap import NODE_RANGE_V4
 SETTLE = 0.03
 UNIVERSE = 0
 FAMILIES = {2: 4, 10: 6}
-MOVING = (
-    rtnl.RTMGRP_LINK
-    | rtnl.RTMGRP_IPV4_IFADDR
-    | rtnl.RTMGRP_IPV6_IFADDR
-    | rtnl.RTMGRP_IPV4_ROUTE
-    | rtnl.RTMGRP_IPV6_ROUTE
-)
+MOVING = ("LINK", "IPV4_IFADDR", "IPV6_IFADDR", "IPV4_ROUTE", "IPV6_ROUTE")
 
 
 async def read_links() -> tuple[Link, ...]:
     """The links that may be underlay: all but loopback and tunnels of Shore."""
-    async with AsyncIPRoute() as netlink:
+    async with netlink() as kernel:
         addresses: dict[int, list[str]] = {}
         networks: dict[int, set[str]] = {}
-        async for entry in await netlink.get_addr():
+        async for entry in await kernel.get_addr():
             if entry["scope"] == UNIVERSE:
                 addresses.setdefault(entry["index"], []).append(entry.get("address"))
                 wire = ipaddress.ip_interface(f"{entry.get('address')}/{entry['prefixlen']}").network
                 if wire.num_addresses > 1:
                     networks.setdefault(entry["index"], set()).add(str(wire))
         defaults: dict[int, set[int]] = {}
-        async for route in await netlink.get_routes(table=MAIN_TABLE):
+        async for route in await kernel.get_routes(table=MAIN_TABLE):
             if route["dst_len"] == 0 and route["family"] in FAMILIES:
                 for hop in route.get("multipath") or [route]:
                     defaults.setdefault(hop.get("oif") or 0, set()).add(FAMILIES[route["family"]])
@@ -57,7 +51,7 @@ async def read_links() -> tuple[Link, ...]:
                 default=tuple(sorted(defaults.get(entry["index"], ()))),
                 networks=tuple(sorted(networks.get(entry["index"], ()))),
             )
-            async for entry in await netlink.get_links()
+            async for entry in await kernel.get_links()
             if entry.get("ifname") != "lo" and entry.get("group") != GROUP
         ]
     return tuple(links)
@@ -66,9 +60,9 @@ async def read_links() -> tuple[Link, ...]:
 async def read_taken() -> tuple[str, ...]:
     """What of the mesh's IPv4 range has a route here already, in any table, that is not Shore's."""
     range_v4, found = ipaddress.IPv4Network(NODE_RANGE_V4), set()
-    async with AsyncIPRoute() as netlink:
-        ours = {entry["index"] async for entry in await netlink.get_links() if entry.get("group") == GROUP}
-        async for route in await netlink.get_routes(family=socket.AF_INET):
+    async with netlink() as kernel:
+        ours = {entry["index"] async for entry in await kernel.get_links() if entry.get("group") == GROUP}
+        async for route in await kernel.get_routes(family=socket.AF_INET):
             if route["proto"] == ROUTE_PROTOCOL or route.get("oif") in ours or not route["dst_len"]:
                 continue
             network = ipaddress.IPv4Network(f"{route.get('dst')}/{route['dst_len']}")
@@ -79,8 +73,9 @@ async def read_taken() -> tuple[str, ...]:
 
 async def watch_links(tell: Callable[[tuple[Link, ...]], None]) -> None:
     """Tell the links now and after each change, until cancelled."""
-    async with AsyncIPRoute() as events:
-        await events.bind(MOVING)
+    groups = await imported("pyroute2.netlink.rtnl")
+    async with netlink() as events:
+        await events.bind(sum(getattr(groups, f"RTMGRP_{group}") for group in MOVING))
         moved = asyncio.Event()
         moved.set()
         async with asyncio.TaskGroup() as tasks:
@@ -92,7 +87,7 @@ async def watch_links(tell: Callable[[tuple[Link, ...]], None]) -> None:
                 tell(await read_links())
 
 
-async def _listen(events: AsyncIPRoute, moved: asyncio.Event) -> None:
+async def _listen(events: Any, moved: asyncio.Event) -> None:
     while True:
         try:
             async for _ in events.get():

@@ -106,7 +106,9 @@ class NameServer:
         self._say(await self._upstream(question, socket.SOCK_DGRAM), asker)
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._streams) >= MOST_STREAMS or not self._is_own(writer.get_extra_info("peername")[0]):
+        # Nobody's, if he is gone again already.
+        asker = writer.get_extra_info("peername")
+        if asker is None or len(self._streams) >= MOST_STREAMS or not self._is_own(asker[0]):
             writer.transport.abort()
             return
         self._streams.add(writer)

@@ -10,7 +10,7 @@ from typing import IO
 
 import msgspec
 
-from shore.io import systemd
+from shore.io.notify import Unit
 
 DIRECTORIES = ("SHORE_RUNTIME_DIR", "SHORE_STATE_DIR", "SHORE_UAPI_DIR")
 
@@ -32,7 +32,7 @@ def environment(**more: str) -> dict[str, str]:
 def keepers_environment(**more: str) -> dict[str, str]:
     """Without what systemd left for us: a keeper and what it keeps are no unit of anybody's."""
     ours = environment(**more)
-    systemd.Unit(ours)
+    Unit(ours)
     return ours
 
 

@@ -31,8 +31,8 @@ import msgspec
 
 from shore.io import runtime, state
 from shore.io.doors import open_doors
-from shore.io.process import Process, is_alive, keepers_environment, kill
-from shore.io.user import plane_user
+from shore.io.process import Process, environment, is_alive, keepers_environment, kill
+from shore.io.user import program_user
 
 BACKLOG = 512
 # A relay says `goaway` and goes on for a while.
@@ -177,7 +177,8 @@ def become_keeper(name: str, sockets: Sockets) -> NoReturn:
         door.set_inheritable(True)
     words = _words(name, sockets)
     os.chdir("/")
-    os.execve(words[0], words, keepers_environment())
+    # The keeper is what the unit waits for, and tells it more than that it was executed.
+    os.execve(words[0], words, environment())
 
 
 def stop(name: str) -> bool:
@@ -228,13 +229,13 @@ def _words(name: str, sockets: Sockets) -> list[str]:
     }
     return [
         *(sys.executable, "-S", "-m", "shore.node.program", str(_place(name).absolute())),
-        *(plane_user(), ",".join(_imported_early(name)), "serve", *where[name], *sockets.words()),
+        *(program_user(), ",".join(_imported_early(name)), "serve", *where[name], *sockets.words()),
     ]
 
 
 def _listen(path: Path) -> socket.socket:
     listener = runtime.bind_private(path)
-    os.chown(path, *map(int, plane_user().split(":")))
+    os.chown(path, *map(int, program_user().split(":")))
     listener.listen(BACKLOG)
     return listener
 

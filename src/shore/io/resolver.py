@@ -7,16 +7,7 @@ its own peer; then the resolvers from before `up` are asked directly, by sockets
 import asyncio
 import socket
 
-import dns.exception
-import dns.message
-import dns.query
-import dns.rcode
-import dns.rdatatype
-
-from shore.io.sockets import set_mark
-
-ANSWER_WITHIN = 2.0
-PORT = 53
+from shore.io.later import imported
 
 
 class NotResolved(Exception):
@@ -36,25 +27,12 @@ async def resolve(host: str) -> tuple[str, ...]:
 async def resolve_marked(host: str, servers: tuple[str, ...], mark: int) -> tuple[str, ...]:
     """Ask name servers directly, in turn, past the tunnel. Raises NotResolved."""
     reason = "no name server is known"
+    questions = await imported("shore.io.questions")
     for server in servers:
         try:
-            return await asyncio.to_thread(_ask, host, server, mark)
-        except (OSError, dns.exception.DNSException, NotResolved) as error:
-            reason = f"{server}: {error or type(error).__name__}"
+            found: tuple[str, ...] = await asyncio.to_thread(questions.ask, host, server, mark)
+        except NotResolved as error:
+            reason = f"{server}: {error}"
+        else:
+            return found
     raise NotResolved(reason)
-
-
-def _ask(host: str, server: str, mark: int) -> tuple[str, ...]:
-    addresses: list[str] = []
-    for kind in (dns.rdatatype.AAAA, dns.rdatatype.A):
-        query = dns.message.make_query(host, kind)
-        with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.setblocking(False)
-            set_mark(asking, mark)
-            answer = dns.query.udp(query, server, timeout=ANSWER_WITHIN, port=PORT, sock=asking)
-        if answer.rcode() != dns.rcode.NOERROR:
-            raise NotResolved(dns.rcode.to_text(answer.rcode()).lower())
-        addresses += [str(record) for rrset in answer.answer if rrset.rdtype == kind for record in rrset]
-    if not addresses:
-        raise NotResolved(f"{host} has no address")
-    return tuple(dict.fromkeys(addresses))

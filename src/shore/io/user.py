@@ -1,16 +1,30 @@
-"""Users: whom the data plane becomes, and whose files are the machine's own."""
+"""Users: whom data planes and programs become, and whose files are the machine's own.
+
+A data plane meets the network, a server and a relay hold a network's keys: neither is the other's user, where
+the machine has both. A machine that lacks one has nobody in its place.
+"""
 
 import os
 import pwd
 from pathlib import Path
 
 NOBODY = 65534
+OF_PROGRAMS, OF_PLANES = "shore", "shore-plane"
 
 
 def plane_user() -> str:
-    """`UID:GID` of the user `shore`, else of nobody; our own where we may become neither."""
+    """`UID:GID` of the user of data planes; our own where we may become nobody."""
+    return _user(OF_PLANES)
+
+
+def program_user() -> str:
+    """`UID:GID` of the user of server and relay; our own where we may become nobody."""
+    return _user(OF_PROGRAMS)
+
+
+def _user(name: str) -> str:
     try:
-        entry = pwd.getpwnam("shore")
+        entry = pwd.getpwnam(name)
         user, group = entry.pw_uid, entry.pw_gid
     except KeyError:
         user = group = NOBODY

@@ -1,8 +1,8 @@
 """What laboratories left behind whose process is gone: after a `kill -9` the next one removes it.
 
 The name of a namespace says which process made it: shore-PID-NUMBER-NAME; so does that of the directory of a
-Shore end, shore-lab-PID-RANDOM. Wires end by themselves when their maker does; the ends of tunnels do not,
-and are found by their namespace.
+Shore end, shore-lab-PID-RANDOM, and of a node of a mesh, shore-PID-RANDOM. Wires end by themselves when their
+maker does; the ends of tunnels do not, and are found by their namespace.
 """
 
 import contextlib
@@ -18,6 +18,8 @@ from shore.lab.net import run
 
 NAMESPACES = Path("/run/netns")
 UAPI = Path("/var/run/wireguard")
+# Where `member` keeps them: paths of unix sockets are short.
+MEMBERS = Path("/tmp")  # noqa: S108
 PREFIX = "shore"
 
 
@@ -31,11 +33,21 @@ def sweep() -> list[str]:
         _, process, number, host = name.split("-")
         device = f"wg{process}{number}{host}"[:15]
         (UAPI / f"{device}.sock").unlink(missing_ok=True)
-    for directory in Path(tempfile.gettempdir()).glob("shore-lab-*-*"):
-        maker = directory.name.split("-")[2]
-        if maker.isdecimal() and identify(int(maker)) is None and directory.stat().st_uid == os.geteuid():
+    places = [*Path(tempfile.gettempdir()).glob("shore-lab-*-*"), *MEMBERS.glob("shore-*-*")]
+    for directory in places:
+        if _is_ours_and_left(directory):
             shutil.rmtree(directory, ignore_errors=True)
     return gone
+
+
+def _is_ours_and_left(directory: Path) -> bool:
+    maker = directory.name.removeprefix("shore-").removeprefix("lab-").partition("-")[0]
+    if not maker.isdecimal() or identify(int(maker)) is not None:
+        return False
+    # Another laboratory may remove it at the same time.
+    with contextlib.suppress(FileNotFoundError):
+        return directory.stat().st_uid == os.geteuid()
+    return False
 
 
 def _namespaces() -> list[str]:

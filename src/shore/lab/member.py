@@ -85,12 +85,15 @@ class Member:
 
     def down(self) -> None:
         """Take down all that runs here."""
-        self.shore("down", "--all", check=False)
-        for program in ("server", "relay"):
-            if (self.directory / "run" / program).exists():
-                self.shore(program, "stop", check=False)
-        self.shore("cleanup", check=False)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            self.shore("down", "--all", check=False)
+            for program in ("server", "relay"):
+                if (self.directory / "run" / program).exists():
+                    self.shore(program, "stop", check=False)
+            self.shore("cleanup", check=False)
+        finally:
+            # Also where a test's time is up while this is under way.
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def _python(
         self, script: str, *words: str, stdin: str | None = None

@@ -32,8 +32,15 @@ class TwoRelays:
         self.net = net
         self.hub, self.laptop = Member(net.c, "hub"), Member(net.a, "laptop")
         self.second = Member(net.b, "second")
+        try:
+            self._meet()
+        except BaseException:
+            self.end()
+            raise
+
+    def _meet(self) -> None:
         self.hub.found()
-        net.block_udp(net.a, net.c)
+        self.net.block_udp(self.net.a, self.net.c)
         self.laptop.join(self.hub.shore("invite").split()[-1])
         self.address = self.hub.address()
         until(lambda: self.laptop.host.reaches(self.address, within_s=1), within_s=15)

@@ -12,30 +12,28 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from shore.core import events
-from shore.core.netmap import NotTaken
-from shore.io import identity as kept
 from shore.io.clock import SleepWatch, WallWatch, boottime
 from shore.io.hooks import HookFailed
 from shore.io.links import watch_links
+from shore.io.notify import Unit
 from shore.io.runtime import Runtime
-from shore.io.systemd import Unit, machine_goes_down
+from shore.io.systemd import machine_goes_down
 from shore.io.tun import TunFailed, is_alive, read_mtu
 from shore.io.user import plane_user
 from shore.model.links import Link
 from shore.node.api import Api
-from shore.node.brain import Brain, NotConfigured, Spawn
+from shore.node.brain import Brain, NotConfigured
 from shore.node.heartbeat import heartbeat
+from shore.node.joined import Joined
 from shore.node.supervision import Supervision
 from shore.node.uapi import Uapi
 from shore.wire import api
-
-if TYPE_CHECKING:
-    from shore.node.mesh import Mesh
 
 LOOK_EVERY = 1.0
 REFUSED = 78
@@ -117,8 +115,9 @@ async def _run(runtime: Runtime, start: api.Start | None, answer: Answer, unit: 
             answer.close()
             unit.say("READY=1")
             spawn(heartbeat(brain))
-            mesh = _mesh(brain, spawn, restarted=not brain.attached)
-            spawn(watch_links(lambda links: _links_moved(brain, mesh, links)))
+            joined = Joined(brain, brain.watchdog)
+            spawn(brain.watchdog.keep("links", lambda: watch_links(partial(_links_moved, brain, joined))))
+            spawn(joined.run())
             spawn(_look_around(brain, uapi))
             await brain.ended
         unit.say("STOPPING=1")
@@ -143,6 +142,9 @@ def _stop(brain: Brain, unit: Unit) -> None:
 async def _wanted(begun: asyncio.Task[str | None], *unwanted: asyncio.Future[Any]) -> str | None:
     """Why the start failed, if it did; it is broken off when nobody wants the tunnel any more."""
     await asyncio.wait({begun, *unwanted}, return_when=asyncio.FIRST_COMPLETED)
+    for done in unwanted:
+        if done.done() and (defect := done.exception()) is not None:
+            raise defect
     if begun.done():
         return begun.result()
     begun.cancel()
@@ -204,30 +206,10 @@ def _start_given() -> api.Start | None:
         return msgspec.json.decode(given.read(), type=api.Start)
 
 
-def _mesh(brain: Brain, spawn: Spawn, *, restarted: bool) -> "Mesh | None":
-    """The membership of a tunnel of a mesh; the tunnel carries on without one that cannot."""
-    if brain.node.config is None or brain.node.config.mesh is None:
-        return None
-    # A tunnel from a file has no use for what a control link needs.
-    from shore.node.mesh import Mesh  # noqa: PLC0415
-
-    try:
-        identity = kept.read()
-        if identity is None:
-            raise kept.Damaged("this machine left its network: `shore down`")
-        mesh = Mesh(brain, identity, spawn, restarted=restarted)
-    except (kept.Damaged, NotTaken, OSError) as error:
-        brain.announce("no membership", str(error))
-        return None
-    spawn(mesh.run())
-    return mesh
-
-
-def _links_moved(brain: Brain, mesh: "Mesh | None", links: tuple[Link, ...]) -> None:
+def _links_moved(brain: Brain, joined: Joined, links: tuple[Link, ...]) -> None:
     if is_alive(brain.tun):
         # First, so that what peers are to be told of it does not go by a link that leads nowhere.
-        if mesh is not None:
-            mesh.links_moved()
+        joined.links_moved()
         brain.tell(events.LinksChanged(links))
     else:
         brain.tell(events.DeviceGone("the device"))

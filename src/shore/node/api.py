@@ -13,8 +13,8 @@ import msgspec
 from shore.core import events
 from shore.core.amend import PeerChange, amended
 from shore.core.netcheck import netcheck
+from shore.io.notify import Unit
 from shore.io.runtime import Runtime, bind_private, give_to_group
-from shore.io.systemd import Unit
 from shore.node.brain import Brain, NotConfigured
 from shore.node.heartbeat import ask
 from shore.node.poking import poke

@@ -30,6 +30,7 @@ from shore.io.process import identify, kill
 from shore.io.runtime import Phase, Running, Runtime
 from shore.io.systemd import in_scope
 from shore.io.tun import open_tun
+from shore.io.watchdog import Watchdog, report
 from shore.model.config import TunnelConfig
 from shore.model.facts import Fact
 from shore.model.status import LinkStatus, TunnelStatus
@@ -85,7 +86,7 @@ class Brain:
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
         self.accept: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
         self.advertise: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
-        self._feed = Feed(self.node, self._perform, events.Woke)
+        self._feed = Feed(self.node, self._perform, events.Woke, self._broke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()
         self._plane_starts = asyncio.Lock()
@@ -93,12 +94,23 @@ class Brain:
         self._pushes: Latest[do.Push] = Latest(self._push)
         self._plans: Latest[do.ApplyHost] = Latest(self._apply)
         self._mapping = PortMapping(lambda endpoints: self.tell(events.PortsMapped(endpoints)))
-        for work in (self._pushes.run(), self._plans.run(), self._mapping.run(), self._naming.run()):
+        self.watchdog = Watchdog(self.announce)
+        for work in (
+            self._pushes.run(),
+            self._plans.run(),
+            self.watchdog.keep("port mapping", self._mapping.run),
+            self.watchdog.keep("names", self._naming.run),
+        ):
             spawn(work)
 
     def tell(self, event: events.Event) -> None:
         """Take an event; carry out what follows from it before the next one."""
         self._feed.tell(event)
+
+    def _broke(self, error: Exception) -> None:
+        """The heart has a defect: this process ends, and the next one goes on from what the plane holds."""
+        if not self.ended.done():
+            self.ended.set_exception(error)
 
     def _perform(self, action: do.Action) -> None:  # noqa: C901, PLR0912 (one case per action)
         match action:
@@ -276,7 +288,7 @@ class Brain:
     def notes(self) -> tuple[str, ...]:
         """What people should know about this tunnel."""
         left = None if self._confirm_by is None else max(self._confirm_by - boottime(), 0)
-        return notes_of(self.node, left)
+        return (*self.watchdog.notes(), *notes_of(self.node, left))
 
     async def _configured(self, event: events.Configured) -> None:
         """Tell a configuration and wait until it is in force. Raises NotConfigured."""
@@ -396,20 +408,11 @@ class Brain:
         plane = self.plane
         if plane is None:
             return
-        wanted = {"tun": self.tun} | {
-            f"socket:{number}": opened.fileno() for number, opened in self._openings.sockets.items()
-        }
-        wanted |= {f"link:{number}": opened.fileno() for number, opened in self._openings.links.items()}
-        named = {
-            "tun",
-            *(f"link:{entry.id}" for entry in push.state.links),
-            *(f"socket:{entry.id}" for entry in push.state.sockets),
-        }
-        ears = self._openings.ears(wanted=push.state.interface.overhear)
-        if not ears:
-            self._given = {name for name in self._given if not name.startswith("ear:")}
-        wanted |= ears
-        named |= ears.keys()
+        wanted = {"tun": self.tun} | self._openings.descriptors(overhear=push.state.interface.overhear)
+        self._given &= wanted.keys()
+        named = {f"link:{entry.id}" for entry in push.state.links}
+        named |= {f"socket:{entry.id}" for entry in push.state.sockets}
+        named |= {name for name in wanted if name == "tun" or name.startswith("ear:")}
         fresh = {name: fd for name, fd in wanted.items() if name in named - self._given}
         self._serial += 1
         self._mirror()
@@ -427,11 +430,13 @@ class Brain:
     # The host.
 
     async def _apply(self, action: do.ApplyHost) -> None:
+        await self._naming.settled()
         try:
             await host.apply(action.plan, self._runtime.host_journal)
-        except host.HostFailed as error:
-            self.announce("host not configured", str(error))
-            self._failed(str(error))
+        except Exception as error:  # whatever the host says to it, packets go on
+            why = str(error) if isinstance(error, host.HostFailed) else report(error)
+            self.announce("host not configured", why)
+            self._failed(why)
         else:
             self._naming.look_up()
 

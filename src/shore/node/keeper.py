@@ -84,7 +84,7 @@ def _start(name: str, inherited: list[int]) -> tuple[int, int]:
     os.set_inheritable(writer, True)
     pid = os.posix_spawn(
         sys.executable,
-        [sys.executable, "-m", "shore.node", name],
+        [sys.executable, "-S", "-m", "shore.node", name],
         environment,
         setpgroup=0,
     )

@@ -3,6 +3,9 @@
 Netmaps become configurations of the tunnel; only the newest is put in force. What peers say through the
 server becomes events of the heart, and where this node may be found goes the other way. A node key that was
 drawn anew is used once the network knows it.
+
+All that belongs to one membership lives in one task group: what fails in any of its parts ends them all, and
+whoever runs it may begin another one from the disk (`node.joined`).
 """
 
 import asyncio
@@ -24,7 +27,7 @@ from shore.io import identity as kept
 from shore.io.control import ControlLink
 from shore.io.identity import Identity
 from shore.model.status import LinkStatus
-from shore.node.brain import Brain, NotConfigured, Spawn
+from shore.node.brain import Brain, NotConfigured
 from shore.node.latest import Latest
 from shore.wire import signing
 from shore.wire.control import SignalKind
@@ -37,27 +40,40 @@ MOST_RELAYS = 2
 class Mesh:
     """The membership of one brain; `run` it once the tunnel is up."""
 
-    def __init__(self, brain: Brain, identity: Identity, spawn: Spawn, *, restarted: bool) -> None:
+    def __init__(self, brain: Brain, identity: Identity, *, restarted: bool) -> None:
         """`restarted`: no data plane of before lives, and peers should know. Raises NotTaken."""
         config = brain.node.config
         assert config is not None
         assert config.admission_key is not None
         self._admission_seed = config.admission_key
         admission = signing.public_of(Ed25519PrivateKey.from_private_bytes(config.admission_key))
-        membership = Membership(identity.member(admission), identity.held, random.random)
+        self._membership = Membership(identity.member(admission), identity.held, random.random)
         self._brain = brain
         self._identity = identity
         self._restarted = restarted
         self._drawn: bytes | None = None
         self._wanted: Latest[on.Use] = Latest(self._put_in_force)
-        self._link = ControlLink(membership, spawn, self._perform, self._mark, identity.network.proxy)
-        spawn(self._wanted.run())
         self._used: on.Use | None = None
-        brain.links, brain.call = self._links, self._call
-        brain.tell_peers, brain.accept, brain.advertise = self._tell_peers, self._accept, self._advertise
+        self._ended: float | None = None
 
     async def run(self) -> None:
         """Hold the link and tell it how we are, until cancelled."""
+        proxy = self._identity.network.proxy
+        async with asyncio.TaskGroup() as tasks:
+            self._link = ControlLink(self._membership, tasks.create_task, self._perform, self._mark, proxy)
+            tasks.create_task(self._link.defect())
+            tasks.create_task(self._wanted.run())
+            brain = self._brain
+            brain.links, brain.call = self._links, self._call
+            brain.tell_peers = self._tell_peers
+            brain.accept, brain.advertise = self._accept, self._advertise
+            try:
+                await self._live()
+            finally:
+                self._ended = asyncio.get_running_loop().time()
+                brain.call = brain.tell_peers = brain.accept = brain.advertise = _nobody
+
+    async def _live(self) -> None:
         self._link.tell(on.Begun(time.time()))
         if self._restarted:
             self._link.tell(on.SignalAsked(None, "restarted"))
@@ -97,7 +113,7 @@ class Mesh:
         self._link.tell(on.LinksMoved())
 
     def _whereabouts(self) -> on.Moved:
-        node, netmap = self._brain.node, self._link.membership.netmap
+        node, netmap = self._brain.node, self._membership.netmap
         relays = () if netmap is None else tuple(relay.id for relay in netmap.relays)
         return on.Moved(node.candidates(), relays[:MOST_RELAYS], self._identity.network.advertised)
 
@@ -178,8 +194,10 @@ class Mesh:
             self._link.tell(on.LinksMoved())
 
     def _links(self, now: float) -> tuple[LinkStatus, ...]:
-        held = self._link.membership
+        held = self._membership
         address = held.address or next(iter(held.addresses()), "")
+        if self._ended is not None:
+            return (LinkStatus("server", address, "down", None, now - self._ended),)
         node = self._brain.node
         uplink = node.underlay.uplink_at(held.local)
         costly = held.state == "up" and node.config is not None and is_metered(node.config, uplink)
@@ -187,3 +205,7 @@ class Mesh:
 
     def _mark(self) -> int:
         return 0 if self._brain.node.config is None else fwmark_of(self._brain.node.config)
+
+
+def _nobody(_said: object) -> None:
+    """What is said while there is no membership is lost; the next one begins anew."""

@@ -70,6 +70,12 @@ class Openings:
             return events.TrialSocketFailed(action.exit, str(error.strerror))
         return events.TrialSocketOpened(action.exit, Socket(self._add(opened), family))
 
+    def descriptors(self, *, overhear: bool) -> dict[str, int]:
+        """Everything that is open, as the data plane calls it; ears only if they are wanted."""
+        sockets = {f"socket:{number}": opened.fileno() for number, opened in self.sockets.items()}
+        links = {f"link:{number}": opened.fileno() for number, opened in self.links.items()}
+        return sockets | links | self.ears(wanted=overhear)
+
     def adopt(self, number: int, descriptor: int) -> None:
         """One that a running plane held."""
         self.sockets[number] = socket.socket(fileno=descriptor)

@@ -11,6 +11,7 @@ from shore.io.dial import NotDialled, dial
 from shore.io.proxy import surroundings
 from shore.io.resolver import NotResolved
 from shore.io.sockets import own_end
+from shore.io.watchdog import report
 from shore.model.host import HostPlan
 from shore.node.naming import addresses_of
 from shore.node.openings import Openings
@@ -34,6 +35,8 @@ class Outside:
             )
         except NotDialled as error:
             return events.LinkDialFailed(action.relay, str(error))
+        except Exception as error:  # a proxy or a resolver may say what nobody thought of
+            return events.LinkDialFailed(action.relay, report(error))
         number = self._openings.add_link(opened)
         return events.LinkDialled(action.relay, number, name, own_end(opened))
 
@@ -43,6 +46,8 @@ class Outside:
             return events.NameResolved(name, await self._addresses(name))
         except NotResolved as error:
             return events.NameFailed(name, str(error))
+        except Exception as error:
+            return events.NameFailed(name, report(error))
 
     async def _addresses(self, name: str) -> tuple[str, ...]:
         return await addresses_of(name, self._plan())

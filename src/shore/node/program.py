@@ -9,7 +9,8 @@ elder's end, and then acts in its place and forks one more. A SIGKILL of either,
 nothing; what both know is in memory that both share.
 
 These processes live as long as the network, so they import next to nothing. SHORE_ANSWER_FD gets one line
-once the program serves, and is closed without one if the first never does.
+once the program serves, and is closed without one if the first never does. Under systemd this is the main
+process of the program's unit, which is active once the program serves; its status says what became of it.
 """
 
 import contextlib
@@ -21,7 +22,9 @@ import select
 import struct
 import sys
 import time
+from collections.abc import Callable
 
+Say = Callable[..., None]
 YOUNG = 5.0
 BACKOFF = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0)
 # The program's process id and its start in clock ticks since boot; whether it ever served.
@@ -37,7 +40,7 @@ def main() -> int:
     except BlockingIOError:
         return 1
     answer = os.environ.pop("SHORE_ANSWER_FD", None)
-    kept = Kept(directory, words, None if answer is None else int(answer))
+    kept = Kept(directory, words, None if answer is None else int(answer), _unit())
     kept.start()
     while True:
         spare = _fork()
@@ -50,10 +53,11 @@ def main() -> int:
 class Kept:
     """One program, as whoever of the two acts knows it."""
 
-    def __init__(self, directory: str, words: list[str], answer: int | None) -> None:
+    def __init__(self, directory: str, words: list[str], answer: int | None, say: Say) -> None:
         self._directory = directory
         self._words = words
         self._answer = answer
+        self._say = say
         if answer is not None:
             os.set_inheritable(answer, False)
         self._shared = mmap.mmap(-1, SHARED.size)
@@ -119,6 +123,8 @@ class Kept:
         self._young = self._young + 1 if time.monotonic() - self._born < YOUNG else 0
         time.sleep(BACKOFF[min(self._young, len(BACKOFF) - 1)])
         if self._wanted():
+            again = f" {self._young} times in a row" if self._young > 1 else ""
+            self._say(f"STATUS=it ended{again} and is begun again")
             self.start()
             return True
         return False
@@ -133,6 +139,7 @@ class Kept:
             return
         pid, started, _ = SHARED.unpack_from(self._shared)
         SHARED.pack_into(self._shared, 0, pid, started, True)
+        self._say("READY=1", "STATUS=it serves")
         if self._answer is not None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._answer, b"serves\n")
@@ -144,6 +151,15 @@ class Kept:
 
     def _has_served(self) -> bool:
         return bool(SHARED.unpack_from(self._shared)[2])
+
+
+def _unit() -> Say:
+    """How to tell the unit, where there is one; our program is no unit of anybody's."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return lambda *_: None
+    from shore.io.notify import Unit  # noqa: PLC0415 (only here it is worth its memory)
+
+    return Unit(os.environ).say
 
 
 def _fork() -> int | None:

@@ -10,9 +10,9 @@ import contextlib
 import os
 import subprocess
 
+from shore.io.notify import Unit
 from shore.io.process import start_keeper
 from shore.io.runtime import Runtime
-from shore.io.systemd import Unit
 
 ALIVE_EVERY = 1.0
 MOST_LATE = 1.0

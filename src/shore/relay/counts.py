@@ -14,6 +14,7 @@ HELP = {
     "refused_total": ("counter", "Proofs and connections that were refused, by reason."),
     "closed_total": ("counter", "Streams that ended, by reason."),
     "udp_total": ("counter", "UDP messages, by kind."),
+    "failures_total": ("counter", "Parts that failed and were begun again, by part."),
     "server_away_total": ("counter", "Connections that found no coordination server."),
 }
 

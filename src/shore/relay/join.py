@@ -17,7 +17,7 @@ import websockets
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shore.io.certificate import new_certificate, new_key, with_port
-from shore.io.user import plane_user
+from shore.io.user import program_user
 from shore.model.netmap import Signed
 from shore.model.relay import RelayConfig
 from shore.relay.link import MACHINE_KEY, dialled, hello, pin_of
@@ -83,7 +83,7 @@ async def join(state: Path, token: Token, plan: Plan) -> str:
 
 def _hand_over(making: Path, relay: Path) -> None:
     """To the user that the relay runs as, under its name."""
-    user, group = map(int, plane_user().split(":"))
+    user, group = map(int, program_user().split(":"))
     for path in (making, *making.iterdir()):
         os.chown(path, user, group)
     # It belongs to a user who has to get there; what else is in STATE has rights of its own.

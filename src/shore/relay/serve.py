@@ -8,12 +8,14 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from shore._native import TlsIdentity
+from shore.io.watchdog import Watchdog
 from shore.model.relay import RelayConfig
 from shore.relay.counts import Counts
 from shore.relay.door import Door
@@ -76,7 +78,9 @@ class Relay:
             self.door.tasks = tasks
             servers = await self._listen(descriptors, stack)
             link = ServerLink(self._path.parent, self.streams.gate.config, self._learn)
-            running = [tasks.create_task(self._sweep()), tasks.create_task(link.run())]
+            watchdog = Watchdog(self._complain)
+            kept = (("sweep", self._sweep), ("link to the server", link.run))
+            running = [tasks.create_task(watchdog.keep(name, work)) for name, work in kept]
             _say_started(descriptors.ready)
             await stop.wait()
             self.door.closing = True
@@ -111,6 +115,10 @@ class Relay:
             await asyncio.sleep(SWEEP_S)
             self.streams.sweep()
             self.udp.sweep()
+
+    def _complain(self, what: str, why: str) -> None:
+        self.counts.count("failures_total", part=what.removesuffix(" failed"))
+        print(f"shore relay: {what}: {why}", file=sys.stderr, flush=True)
 
     def _learn(self, config: RelayConfig) -> None:
         self.streams.learn(config)

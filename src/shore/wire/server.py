@@ -161,7 +161,10 @@ class RelayShown(msgspec.Struct, frozen=True):
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
-    """How the server is; `version` is the highest that a netmap went out with in this epoch."""
+    """How the server is; `version` is the highest that a netmap went out with in this epoch.
+
+    `notes` are sentences about parts of it that failed and were begun again.
+    """
 
     network: str
     addresses: tuple[str, ...]
@@ -171,3 +174,4 @@ class ServerStatus(msgspec.Struct, frozen=True):
     online: int
     relays: tuple[RelayShown, ...]
     started_at: float
+    notes: tuple[str, ...] = ()

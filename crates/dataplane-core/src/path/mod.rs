@@ -17,6 +17,9 @@
 //! * it is suspect, or has not been heard of for 5 s: packets are copied to the standby;
 //! * it is live: it stays, unless advice prefers another live one; then that is *wished*, and the peer
 //!   moves there when it can do so without losing packets on their way.
+//!
+//! Where a session was made over one path and that is gone with its link, a place that never answered is no
+//! heir to its data: only the peer's word says who is there. Handshakes and probes go there, and data waits.
 
 mod asked;
 mod health;
@@ -102,6 +105,8 @@ pub struct Paths {
     paths: Vec<Path>,
     primary: usize,
     primary_since: Moment,
+    /// The primary path came by its place because another one is gone, and not by itself.
+    inherited: bool,
     /// Whether the peer answers probes.
     probed: bool,
     /// Where the peer's newest data came from.
@@ -177,15 +182,28 @@ impl Paths {
         self.primary = self.position(from).unwrap_or(usize::MAX);
         if self.primary == usize::MAX {
             let heir = self.copies_to(now).and_then(|heir| self.position(heir));
-            self.primary = heir.unwrap_or(0);
+            let relayed = |path: &Path| path.kind == PathKind::Relay;
+            self.primary = heir
+                .or_else(|| self.paths.iter().position(relayed))
+                .unwrap_or(0);
         }
         let to = self.primary().filter(|to| *to != from)?;
         self.primary_since = now;
+        // Plain WireGuard is where its configuration says, and shows it by answering data.
+        let was_relayed = tag_at(from.remote).is_some();
+        self.inherited = from.remote != to.remote && (self.probed || was_relayed);
         Some(Switch::new(from, to, Cause::Gone))
     }
 
     pub fn primary(&self) -> Option<Destination> {
         self.paths.get(self.primary).map(|path| path.destination)
+    }
+
+    /// Where data goes: the primary path, unless that is only an heir that has never answered.
+    pub fn carrier(&self) -> Option<Destination> {
+        let primary = self.paths.get(self.primary)?;
+        let known = primary.kind == PathKind::Relay || primary.health.proof().is_some();
+        (known || !self.inherited).then_some(primary.destination)
     }
 
     /// The longest datagram, with its IP header, that was proved to get there.
@@ -232,6 +250,7 @@ impl Paths {
             Some(place) => {
                 self.primary = place;
                 self.primary_since = now;
+                self.inherited = false;
             }
             None if primary.remote == source.remote => return None,
             None => self.learn(source, now),
@@ -264,6 +283,7 @@ impl Paths {
     fn switch(&mut self, to: usize, cause: Cause, now: Moment) -> Switch {
         let from = std::mem::replace(&mut self.primary, to);
         self.primary_since = now;
+        self.inherited = false;
         self.paths[to].measure.forget_data();
         self.taken.clear();
         let switch = Switch::new(
@@ -312,6 +332,7 @@ impl Paths {
         self.paths.insert(0, Path::new(source, now));
         self.primary = 0;
         self.primary_since = now;
+        self.inherited = false;
     }
 
     fn position(&self, destination: Destination) -> Option<usize> {

@@ -91,6 +91,31 @@ mod probed {
     }
 
     #[test]
+    fn a_socket_that_goes_leaves_no_data_to_a_place_that_never_answered() {
+        let mut paths = Paths::default();
+        paths.advise(&advised(&[place(2, B), place(1, A)]), at(0));
+        paths.begin_probing();
+        paths.paths[0].health.proved(at(1));
+        paths.retain(|socket| socket != 2, at(2));
+        assert_eq!(
+            (paths.primary(), paths.carrier()),
+            (Some(place(1, A)), None)
+        );
+        paths.paths[0].health.proved(at(3));
+        assert_eq!(paths.carrier(), Some(place(1, A)));
+    }
+
+    #[test]
+    fn the_same_remote_by_another_socket_is_no_stranger() {
+        let mut paths = Paths::default();
+        paths.advise(&advised(&[place(2, A), place(1, A)]), at(0));
+        paths.begin_probing();
+        paths.paths[0].health.proved(at(1));
+        paths.retain(|socket| socket != 2, at(2));
+        assert_eq!(paths.carrier(), Some(place(1, A)));
+    }
+
+    #[test]
     fn an_unproved_primary_path_yields_to_where_the_peer_is() {
         let mut paths = Paths::default();
         paths.advise(&advised(&[place(1, A)]), at(0));

@@ -9,10 +9,8 @@ carries itself. Networks on a wire of this machine are thrown back to the main t
 
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from shore.io.host.device import FAMILIES, ROUTE_PROTOCOL, HostFailed
+from shore.io.netlink import Refused, netlink, refusals
 from shore.model.host import Aside
 
 PRIORITY = 31999
@@ -24,51 +22,52 @@ THROW_METRIC = 1
 
 async def apply_aside(aside: Aside) -> None:
     """Set what is thrown back, then the rules. Idempotent; the routes are the device's. Raises HostFailed."""
-    async with AsyncIPRoute() as netlink:
+    async with netlink() as kernel:
         try:
-            for version, family in FAMILIES.items():
-                if version in aside.families:
-                    await _sync_thrown(netlink, family, aside, version)
-                    await _rule(netlink, family, aside)
-                else:
-                    await _leave(netlink, family, aside.table)
-        except NetlinkError as error:
-            raise HostFailed(f"routes beside the main table failed: {error.args[-1]}") from None
+            with refusals():
+                for version, family in FAMILIES.items():
+                    if version in aside.families:
+                        await _sync_thrown(kernel, family, aside, version)
+                        await _rule(kernel, family, aside)
+                    else:
+                        await _leave(kernel, family, aside.table)
+        except Refused as error:
+            raise HostFailed(f"routes beside the main table failed: {error}") from None
 
 
 async def remove_aside(table: int) -> None:
     """Take it all back; nothing happens where there is nothing."""
-    async with AsyncIPRoute() as netlink:
+    async with netlink() as kernel:
         for family in FAMILIES.values():
-            await _leave(netlink, family, table)
+            await _leave(kernel, family, table)
 
 
-async def _leave(netlink: AsyncIPRoute, family: int, table: int) -> None:
-    async for rule in await netlink.get_rules(family=family):
+async def _leave(kernel: Any, family: int, table: int) -> None:
+    async for rule in await kernel.get_rules(family=family):
         if (rule.get("priority"), rule.get("table")) == (PRIORITY, table):
-            await netlink.rule("del", family=family, priority=PRIORITY, table=table)
-    await netlink.flush_routes(family=family, table=table)
+            await kernel.rule("del", family=family, priority=PRIORITY, table=table)
+    await kernel.flush_routes(family=family, table=table)
 
 
-async def _sync_thrown(netlink: AsyncIPRoute, family: int, aside: Aside, version: int) -> None:
+async def _sync_thrown(kernel: Any, family: int, aside: Aside, version: int) -> None:
     wanted = {prefix for prefix in aside.local if (":" in prefix) == (version == 6)}
     present = {
         f"{route.get('dst')}/{route['dst_len']}"
-        async for route in await netlink.get_routes(family=family, table=aside.table)
+        async for route in await kernel.get_routes(family=family, table=aside.table)
         if route["type"] == THROW
     }
     for do, prefixes in (("del", present - wanted), ("add", wanted - present)):
         for prefix in prefixes:
             words: dict[str, Any] = {"family": family, "dst": prefix, "table": aside.table}
-            await netlink.route(do, **words, type=THROW, priority=THROW_METRIC, proto=ROUTE_PROTOCOL)
+            await kernel.route(do, **words, type=THROW, priority=THROW_METRIC, proto=ROUTE_PROTOCOL)
 
 
-async def _rule(netlink: AsyncIPRoute, family: int, aside: Aside) -> None:
-    async for rule in await netlink.get_rules(family=family):
+async def _rule(kernel: Any, family: int, aside: Aside) -> None:
+    async for rule in await kernel.get_rules(family=family):
         if (rule.get("priority"), rule.get("table")) == (PRIORITY, aside.table):
             if rule.get("fwmark") == aside.fwmark:
                 return
-            await netlink.rule("del", family=family, priority=PRIORITY, table=aside.table)
-    await netlink.rule(
+            await kernel.rule("del", family=family, priority=PRIORITY, table=aside.table)
+    await kernel.rule(
         "add", family=family, priority=PRIORITY, table=aside.table, fwmark=aside.fwmark, flags=INVERT
     )

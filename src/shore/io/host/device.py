@@ -8,9 +8,7 @@ import errno
 import ipaddress
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from shore.io.netlink import Refused, netlink, refusals
 from shore.model.host import MAIN_TABLE, HostPlan, Route
 
 ROUTE_PROTOCOL = 83
@@ -24,53 +22,54 @@ class HostFailed(Exception):
 
 async def apply_device(plan: HostPlan) -> None:
     """Set MTU and addresses, bring the device up, set its routes. Raises HostFailed."""
-    async with AsyncIPRoute() as netlink:
-        indices = await netlink.link_lookup(ifname=plan.device)
+    async with netlink() as kernel:
+        indices = await kernel.link_lookup(ifname=plan.device)
         if not indices:
             raise HostFailed(f"the device {plan.device} is gone")
         index = indices[0]
         try:
-            await netlink.link("set", index=index, mtu=plan.mtu)
-            await _set_addresses(netlink, index, plan)
-            await netlink.link("set", index=index, state="up")
-        except NetlinkError as error:
-            raise HostFailed(f"setting up {plan.device} failed: {error.args[-1]}") from None
-        await _set_routes(netlink, index, plan.routes)
+            with refusals():
+                await kernel.link("set", index=index, mtu=plan.mtu)
+                await _set_addresses(kernel, index, plan)
+                await kernel.link("set", index=index, state="up")
+        except Refused as error:
+            raise HostFailed(f"setting up {plan.device} failed: {error}") from None
+        await _set_routes(kernel, index, plan.routes)
 
 
-async def _set_addresses(netlink: AsyncIPRoute, index: int, plan: HostPlan) -> None:
+async def _set_addresses(kernel: Any, index: int, plan: HostPlan) -> None:
     wanted = {_interface(address) for address in plan.addresses}
     present = {
         (entry.get("address"), entry["prefixlen"])
-        async for entry in await netlink.get_addr(index=index)
+        async for entry in await kernel.get_addr(index=index)
         if entry["scope"] == 0
     }
     for address, prefixlen in present - wanted:
-        await netlink.addr("del", index=index, address=address, prefixlen=prefixlen)
+        await kernel.addr("del", index=index, address=address, prefixlen=prefixlen)
     for address, prefixlen in wanted - present:
         # IPv6 would not be usable for a second while it looks for doubles.
         flags = NO_PREFIX_ROUTE | (0x02 if ":" in address else 0)
-        await netlink.addr("add", index=index, address=address, prefixlen=prefixlen, flags=flags)
+        await kernel.addr("add", index=index, address=address, prefixlen=prefixlen, flags=flags)
 
 
-async def _set_routes(netlink: AsyncIPRoute, index: int, routes: tuple[Route, ...]) -> None:
+async def _set_routes(kernel: Any, index: int, routes: tuple[Route, ...]) -> None:
     wanted = {(route.prefix, route.table): route for route in routes}
     present: dict[tuple[str, int], Route] = {}
     for family in FAMILIES.values():
-        async for entry in await netlink.get_routes(family=family, oif=index):
+        async for entry in await kernel.get_routes(family=family, oif=index):
             if entry["proto"] == ROUTE_PROTOCOL:
                 route = _route(entry)
                 present[route.prefix, route.table] = route
     for place, route in present.items():
         if place not in wanted:
-            await _route_do(netlink, "del", index, route)
+            await _route_do(kernel, "del", index, route)
     for place, route in wanted.items():
         if present.get(place) != route:
             # Replaced in one step: without a route, packets would leave by another one.
-            await _route_do(netlink, "replace" if place in present else "add", index, route)
+            await _route_do(kernel, "replace" if place in present else "add", index, route)
 
 
-async def _route_do(netlink: AsyncIPRoute, do: str, index: int, route: Route) -> None:
+async def _route_do(kernel: Any, do: str, index: int, route: Route) -> None:
     network = ipaddress.ip_network(route.prefix)
     words: dict[str, Any] = {
         "family": FAMILIES[network.version],
@@ -83,8 +82,9 @@ async def _route_do(netlink: AsyncIPRoute, do: str, index: int, route: Route) ->
     if route.mtu is not None:
         words["metrics"] = {"mtu": route.mtu}
     try:
-        await netlink.route(do, **words)
-    except NetlinkError as error:
+        with refusals():
+            await kernel.route(do, **words)
+    except Refused as error:
         if do == "del" and error.code in (errno.ESRCH, errno.ENOENT):
             return
         if error.code == errno.EEXIST:
@@ -92,7 +92,7 @@ async def _route_do(netlink: AsyncIPRoute, do: str, index: int, route: Route) ->
                 f"{route.prefix} is routed through another device already (`ip route show {route.prefix}`): "
                 "remove that route, or set `Table = off`"
             ) from None
-        raise HostFailed(f"the route to {route.prefix} failed: {error.args[-1]}") from None
+        raise HostFailed(f"the route to {route.prefix} failed: {error}") from None
 
 
 def _route(entry: Any) -> Route:

@@ -16,11 +16,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from shore.io.host.device import FAMILIES, ROUTE_PROTOCOL, HostFailed
 from shore.io.host.incoming import Connection, incoming_connections
+from shore.io.netlink import Refused, netlink, refusals
 from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan
 
 BYPASS_PRIORITY, TUNNEL_PRIORITY = 32000, 32001
@@ -42,22 +40,23 @@ def bypass_table(full: FullTunnel) -> int:
 async def apply_full_tunnel(plan: HostPlan, full: FullTunnel) -> None:
     """Set marks, tables, then rules. Idempotent. Raises HostFailed."""
     _apply_nft(plan, full)
-    async with AsyncIPRoute() as netlink:
-        index = (await netlink.link_lookup(ifname=plan.device))[0]
+    async with netlink() as kernel:
+        index = (await kernel.link_lookup(ifname=plan.device))[0]
         try:
-            for version in full.families:
-                await _sync_bypass(netlink, version, index, bypass_table(full))
-                await _default_routes(netlink, version, index, full)
-                await _rules(netlink, version, full)
-        except NetlinkError as error:
-            raise HostFailed(f"the full tunnel of {plan.device} failed: {error.args[-1]}") from None
+            with refusals():
+                for version in full.families:
+                    await _sync_bypass(kernel, version, index, bypass_table(full))
+                    await _default_routes(kernel, version, index, full)
+                    await _rules(kernel, version, full)
+        except Refused as error:
+            raise HostFailed(f"the full tunnel of {plan.device} failed: {error}") from None
 
 
 async def refuse_second() -> None:
     """There is room for one full tunnel in a network namespace. Raises HostFailed."""
-    async with AsyncIPRoute() as netlink:
+    async with netlink() as kernel:
         for family in FAMILIES.values():
-            async for rule in await netlink.get_rules(family=family):
+            async for rule in await kernel.get_rules(family=family):
                 if rule.get("priority") == TUNNEL_PRIORITY:
                     raise HostFailed(
                         "another full tunnel is up here: take it down, "
@@ -67,18 +66,18 @@ async def refuse_second() -> None:
 
 async def remove_full_tunnel(device: str, table: int) -> None:
     """Take back rules first, then tables and marks; nothing happens where there is nothing."""
-    async with AsyncIPRoute() as netlink:
+    async with netlink() as kernel:
         for family in FAMILIES.values():
             for priority, number in ((TUNNEL_PRIORITY, table), (BYPASS_PRIORITY, table + 1)):
-                async for rule in await netlink.get_rules(family=family):
+                async for rule in await kernel.get_rules(family=family):
                     if (rule.get("priority"), rule.get("table")) == (priority, number):
-                        await netlink.rule("del", family=family, priority=priority, table=number)
+                        await kernel.rule("del", family=family, priority=priority, table=number)
             for number in (table, table + 1):
-                await netlink.flush_routes(family=family, table=number)
+                await kernel.flush_routes(family=family, table=number)
     _remove_nft(device)
 
 
-async def _default_routes(netlink: AsyncIPRoute, version: int, index: int, full: FullTunnel) -> None:
+async def _default_routes(kernel: Any, version: int, index: int, full: FullTunnel) -> None:
     common: dict[str, Any] = {
         "family": FAMILIES[version],
         "dst": "0.0.0.0/0" if version == 4 else "::/0",
@@ -86,14 +85,14 @@ async def _default_routes(netlink: AsyncIPRoute, version: int, index: int, full:
         "proto": ROUTE_PROTOCOL,
     }
     scope = LINK_SCOPE if version == 4 else 0
-    await netlink.route("replace", **common, oif=index, scope=scope, metrics={"mtu": full.mtu})
-    await netlink.route("replace", **common, type=UNREACHABLE, priority=LAST_METRIC)
+    await kernel.route("replace", **common, oif=index, scope=scope, metrics={"mtu": full.mtu})
+    await kernel.route("replace", **common, type=UNREACHABLE, priority=LAST_METRIC)
 
 
-async def _rules(netlink: AsyncIPRoute, version: int, full: FullTunnel) -> None:
+async def _rules(kernel: Any, version: int, full: FullTunnel) -> None:
     family = FAMILIES[version]
     present = {
-        (rule.get("priority"), rule.get("table")) async for rule in await netlink.get_rules(family=family)
+        (rule.get("priority"), rule.get("table")) async for rule in await kernel.get_rules(family=family)
     }
     wanted: tuple[dict[str, Any], ...] = (
         {"priority": BYPASS_PRIORITY, "table": bypass_table(full)},
@@ -101,18 +100,18 @@ async def _rules(netlink: AsyncIPRoute, version: int, full: FullTunnel) -> None:
     )
     for rule in wanted:
         if (rule["priority"], rule["table"]) not in present:
-            await netlink.rule("add", family=family, **rule)
+            await kernel.rule("add", family=family, **rule)
 
 
-async def _sync_bypass(netlink: AsyncIPRoute, version: int, own: int, table: int) -> None:
+async def _sync_bypass(kernel: Any, version: int, own: int, table: int) -> None:
     """Make the table hold exactly the on-link prefixes of the other devices."""
     family = FAMILIES[version]
-    main = [route async for route in await netlink.get_routes(family=family, table=MAIN_TABLE)]
+    main = [route async for route in await kernel.get_routes(family=family, table=MAIN_TABLE)]
     wanted = {_place(route) for route in main if _is_on_link(route, version, own)}
-    present = {_place(route) async for route in await netlink.get_routes(family=family, table=table)}
+    present = {_place(route) async for route in await kernel.get_routes(family=family, table=table)}
     for do, routes in (("del", present - wanted), ("add", wanted - present)):
         for destination, length, index in routes:
-            await netlink.route(
+            await kernel.route(
                 do,
                 family=family,
                 dst=f"{destination}/{length}",

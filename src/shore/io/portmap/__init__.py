@@ -60,18 +60,22 @@ class PortMapping:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def run(self) -> None:
-        """Until cancelled; then everything is given back."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                await self._moved.wait()
-                await asyncio.sleep(SETTLE)
-                self._moved.clear()
-                gateways = await read_gateways() if self._port else ()
-                wanted = {(gateway, self._port) for gateway in gateways if self._port}
-                for gone in self._running.keys() - wanted:
-                    self._running.pop(gone).cancel()
-                for gateway, port in wanted - self._running.keys():
-                    self._running[gateway, port] = tasks.create_task(self._keep(gateway, port))
+        """Until cancelled; then everything is given back. Once it has failed it may be run again."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    await self._moved.wait()
+                    await asyncio.sleep(SETTLE)
+                    self._moved.clear()
+                    gateways = await read_gateways() if self._port else ()
+                    wanted = {(gateway, self._port) for gateway in gateways if self._port}
+                    for gone in self._running.keys() - wanted:
+                        self._running.pop(gone).cancel()
+                    for gateway, port in wanted - self._running.keys():
+                        self._running[gateway, port] = tasks.create_task(self._keep(gateway, port))
+        finally:
+            self._running.clear()
+            self._moved.set()
 
     async def _keep(self, gateway: Gateway, port: int) -> None:
         mapping = PortMap(gateway.client, port, self._nonce)

@@ -3,9 +3,9 @@
 import socket
 
 import msgspec
-from pyroute2 import AsyncIPRoute
 
 from shore.io.links import FAMILIES, UNIVERSE
+from shore.io.netlink import netlink
 from shore.model.host import MAIN_TABLE
 from shore.model.links import Family
 
@@ -24,14 +24,14 @@ class Gateway(msgspec.Struct, frozen=True):
 
 async def read_gateways() -> tuple[Gateway, ...]:
     """Those of the main table, the first of each uplink and family; none where no address of ours fits."""
-    async with AsyncIPRoute() as netlink:
-        names = {link["index"]: link.get("ifname") async for link in await netlink.get_links()}
+    async with netlink() as kernel:
+        names = {link["index"]: link.get("ifname") async for link in await kernel.get_links()}
         addresses: dict[tuple[int, int], str] = {}
-        async for entry in await netlink.get_addr():
+        async for entry in await kernel.get_addr():
             if entry["scope"] == UNIVERSE and entry["family"] in FAMILIES:
                 addresses.setdefault((entry["index"], FAMILIES[entry["family"]]), entry.get("address"))
         found: dict[tuple[int, int], Gateway] = {}
-        async for route in await netlink.get_routes(table=MAIN_TABLE):
+        async for route in await kernel.get_routes(table=MAIN_TABLE):
             if route["dst_len"] or route["family"] not in FAMILIES or route["type"] != UNICAST:
                 continue
             family: Family = 4 if route["family"] == socket.AF_INET else 6
