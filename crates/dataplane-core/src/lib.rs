@@ -31,6 +31,7 @@ pub mod relay;
 mod reports;
 mod second;
 mod sizing;
+mod spray;
 mod stage;
 mod stun;
 pub mod time;

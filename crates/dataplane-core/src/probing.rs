@@ -125,6 +125,9 @@ impl Peer {
         else {
             return Err(DropReason::BadTag);
         };
+        if !self.spraying.meets(source) {
+            return Ok(());
+        }
         if let Some(restarted) = acquainted {
             self.acquainted(restarted, outputs, now);
         }
@@ -224,6 +227,7 @@ impl Peer {
             self.tell_candidates(outputs, now);
             self.try_mappings(outputs, now);
             self.ask_to_initiate(outputs, now);
+            self.spray(outputs, now);
             self.follow_first(outputs, now);
         }
         let greeting = self.probing.known.as_ref().and_then(Acquaintance::deadline);
@@ -232,6 +236,7 @@ impl Peer {
             .deadline(self.is_busy(now), now)
             .into_iter()
             .chain(self.paths.next_opening())
+            .chain(self.spraying.due())
             .min()
             .filter(|_| needed)
             .map(|due| due.max(earliest));

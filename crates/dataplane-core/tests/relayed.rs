@@ -40,6 +40,7 @@ fn link() -> Link {
         name: "relay.example".into(),
         admission: ByteBuf::from([2; 8]),
         admission_key: ByteArray::new([3; 32]),
+        asks: Vec::new(),
     }
 }
 

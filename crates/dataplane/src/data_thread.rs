@@ -26,6 +26,7 @@ use crate::command::{
     Answer, Command, Counters, Description, Descriptors, Offload, Receiving, Report, Sending,
 };
 use crate::egress::{Egress, Place};
+use crate::fan::{Fans, fanned};
 use crate::moderation::Moderation;
 use crate::outbound::Outbound;
 use crate::priority::Priority;
@@ -159,6 +160,11 @@ impl DataThread {
         let mut batch = 0;
         for udp in &mut sockets.udp {
             batch += inbound.receive(plane, udp, tun, !priority.is_realtime(), now);
+        }
+        for id in sockets.fans.ready() {
+            if let Some(udp) = sockets.fans.find(id) {
+                batch += inbound.receive(plane, udp, tun, false, now);
+            }
         }
         for link in &mut sockets.links {
             link.turn(now);
@@ -316,6 +322,8 @@ impl DataThread {
                 links.push(Link::new(link, fd, now)?);
             }
         }
+        let fanned = fanned(&desired);
+        self.sockets.ask_relays(&desired);
         self.plane.apply(desired, seen, now)?;
 
         self.egress.flush(&mut self.sockets);
@@ -333,9 +341,10 @@ impl DataThread {
         let fresh = Sockets {
             udp: sockets,
             links,
+            fans: Fans::default(),
         };
         self.sockets
-            .take(fresh, &wanted, &self.epoll)
+            .take(fresh, (&wanted, &fanned), &self.epoll)
             .map_err(named)?;
         self.serial = serial;
         Ok(())

@@ -6,6 +6,7 @@ pub mod confine;
 pub mod control;
 pub mod data_thread;
 mod egress;
+mod fan;
 mod frames;
 pub mod host;
 mod moderation;
