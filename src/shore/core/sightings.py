@@ -41,6 +41,10 @@ class Sightings:
         """Where servers saw us lately."""
         return sorted({mapped for mapped, at in self._seen.values() if now - at < SIGHTING_FRESH})
 
+    def socket_at(self, mapped: str) -> int | None:
+        """The socket that a server saw there."""
+        return next((query.socket for query, (seen, _) in self._seen.items() if seen == mapped), None)
+
     def is_blocked(self, now: float) -> bool | None:
         """Whether UDP comes back at all; None while nobody is asked, or could not have answered yet."""
         if any(now - at < SIGHTING_FRESH for _, at in self._seen.values()):

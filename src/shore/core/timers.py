@@ -109,3 +109,10 @@ ANSWERED_WITHIN = 7.5
 PUNCH_AGAIN = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 PUNCH_AFTER = 0.2
 PUNCH_LEAST = 1.0
+
+# When to look for a path by chance: after so many tries without; how long a fan is open and a spray may take;
+# and when either may be had again with the same peer.
+FAN_TRIES = 3
+FAN_FOR = 15.0
+SPRAY_FOR = 5.0
+SPRAY_AGAIN = 600.0

@@ -21,7 +21,9 @@ from shore.core.actions import Action, Call
 from shore.core.events import Configured, Event, FactTold, LinksChanged, PeerCalled, PlaneAnswered
 from shore.core.peer import PeerRecord
 from shore.core.relays import Relays
+from shore.core.spray import Sprays
 from shore.core.timers import ANSWERED_WITHIN, LINKED_WITHIN, PUNCH_AFTER, PUNCH_AGAIN, PUNCH_LEAST
+from shore.core.underlay import Underlay
 from shore.model.desired import Candidate
 from shore.model.facts import Candidates, PeerCounters
 
@@ -51,8 +53,9 @@ class Attempt:
 class Traversal:
     """All peers of one tunnel. It raises `prime` and `poke` of peers, and tells whose were raised."""
 
-    def __init__(self, peers: Mapping[bytes, PeerRecord], relays: Relays) -> None:
+    def __init__(self, peers: Mapping[bytes, PeerRecord], relays: Relays, underlay: Underlay) -> None:
         self._peers, self._relays = peers, relays
+        self._sprays = Sprays(peers, relays, underlay)
         self._attempts: dict[bytes, Attempt] = {}
         # Until when peers are left to relays, and whether their answer is what is waited for.
         self._left: dict[bytes, tuple[float, bool]] = {}
@@ -73,16 +76,17 @@ class Traversal:
         if isinstance(event, PeerCalled) and event.public_key in self._attempts:
             peers[event.public_key].prime += 1
             self._raised.add(event.public_key)
+        tries = {key: attempt.tries for key, attempt in self._attempts.items()}
         return [
             action
             for key, attempt in self._attempts.items()
             if attempt.deadline() <= now
             for action in self._try(peers[key], attempt, now)
-        ]
+        ] + self._sprays.follow(event, tries, counters, now)
 
     def raised(self) -> set[bytes]:
         """Whose wishes are other ones; says so once."""
-        raised, self._raised = self._raised, set()
+        raised, self._raised = self._raised | self._sprays.raised(), set()
         return raised
 
     def moved(self, now: float) -> None:
@@ -93,7 +97,9 @@ class Traversal:
     def deadline(self) -> float | None:
         """When the next attempt is due."""
         waits = [attempt.deadline() for attempt in self._attempts.values()]
-        return min((*waits, *(until for until, _ in self._left.values())), default=None)
+        due = self._sprays.deadline()
+        left = (until for until, _ in self._left.values())
+        return min((*waits, *left, *(() if due is None else (due,))), default=None)
 
     def _wait_for_relays(self, event: Event, now: float) -> None:
         """A link to the peer's relay is waited for first, then, where that is up, the peer's answer."""
