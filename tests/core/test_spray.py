@@ -44,7 +44,7 @@ def meshed(*, draws: bool) -> Table:
     for number, asked in enumerate(SERVERS):
         table.fact(Mapped(1, asked, f"198.51.100.9:{4001 + (number if draws else 0)}"))
     relayed(table)
-    for wait in (0.25, 0.5):
+    for wait in (1.0, 1.0):
         after(table, wait)
     return table
 

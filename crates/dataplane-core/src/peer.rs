@@ -114,7 +114,7 @@ impl Peer {
         let called = desired.prime > self.desired.prime && desired.poke > self.desired.poke;
         self.paths.poke(self.desired.poke, desired.poke);
         if called {
-            self.paths.release();
+            self.paths.release(now);
         }
         self.spraying.want(&desired, &mut outputs.chance, now);
         self.desired = desired;

@@ -202,10 +202,11 @@ class PeerRecord:
         self.learned(place)
 
     def poked(self, event: PeerCalled | PokeAsked) -> None:
-        """A person, or the peer itself, wants it probed; nothing is proved by that."""
+        """A person wants it probed, or the peer itself says where it may be; nothing is proved by that."""
         if isinstance(event, PeerCalled):
             self.told = event.candidates
-        self.poke += 1
+        else:
+            self.poke += 1
 
     def learned(self, place: Place) -> None:
         """It spoke from there."""

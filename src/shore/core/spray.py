@@ -34,7 +34,7 @@ from shore.core.events import (
 )
 from shore.core.peer import PeerRecord
 from shore.core.relays import Relays
-from shore.core.timers import FAN_FOR, FAN_TRIES, SPRAY_AGAIN, SPRAY_FOR
+from shore.core.timers import FAN_AFTER, FAN_FOR, SPRAY_AGAIN, SPRAY_FOR
 from shore.core.underlay import Underlay
 from shore.model.desired import Fan, Socket, Spray
 from shore.model.facts import Learned, PeerCounters
@@ -74,15 +74,15 @@ class Sprays:
     def follow(
         self,
         event: Event,
-        tries: Mapping[bytes, int],
+        apart: Mapping[bytes, float],
         counters: Mapping[bytes, PeerCounters],
         now: float,
     ) -> list[Action]:
-        """What an event means. `tries` counts how often a direct path was tried for, of peers without."""
-        actions = [*self._take(event, now), *self._expire(tries, now)]
+        """What an event means. `apart` are peers without a direct path, and since when one is tried for."""
+        actions = [*self._take(event, now), *self._expire(apart, now)]
         if not isinstance(event, PlaneAnswered | FactTold | SprayAsked | Woke):
             return actions
-        tired = [key for key, count in tries.items() if count >= FAN_TRIES]
+        tired = [key for key, since in apart.items() if now - since >= FAN_AFTER]
         due = [key for key in tired if self._fan_again.get(key, now) <= now]
         draws = self._draws(counters, now) if due or self._asked else None
         hopeful = due if draws else []
@@ -134,10 +134,10 @@ class Sprays:
                 pass
         return []
 
-    def _expire(self, tries: Mapping[bytes, int], now: float) -> list[Action]:
-        late = [key for key, fan in self._fans.items() if fan.until <= now or key not in tries]
-        over = [key for key, until in self._sprays.items() if until <= now or key not in tries]
-        stale = [key for key, (_, until) in self._asked.items() if until <= now or key not in tries]
+    def _expire(self, apart: Mapping[bytes, float], now: float) -> list[Action]:
+        late = [key for key, fan in self._fans.items() if fan.until <= now or key not in apart]
+        over = [key for key, until in self._sprays.items() if until <= now or key not in apart]
+        stale = [key for key, (_, until) in self._asked.items() if until <= now or key not in apart]
         for key in stale:
             del self._asked[key]
         return self._end_all([*late, *over])
