@@ -107,6 +107,12 @@ def test_nobody_is_aimed_at_whom_no_relay_sees_there() -> None:
         relayed(table)
         assert done(table.fact(Seen(LINK, PLACE, seen))) == []
         assert after(table, 5.0) == []
+        assert asks(table) == ()
+        after(table, 55.0)
+        for number, asked in enumerate(SERVERS):
+            table.fact(Mapped(1, asked, f"198.51.100.9:{4001 + number}"))
+        assert asks(table) == (PLACE,)
+        assert done(table.fact(Seen(LINK, PLACE, ADDRESS))) == [OpenFan(PEER, 256, 0)]
 
 
 def test_the_socket_that_the_peer_met_is_its_own_and_the_others_are_closed() -> None:

@@ -34,7 +34,7 @@ from shore.core.events import (
 )
 from shore.core.peer import PeerRecord
 from shore.core.relays import Relays
-from shore.core.timers import FAN_AFTER, FAN_FOR, SPRAY_AGAIN, SPRAY_FOR
+from shore.core.timers import FAN_AFTER, FAN_FOR, SEEN_AGAIN, SPRAY_AGAIN, SPRAY_FOR
 from shore.core.underlay import Underlay
 from shore.model.desired import Fan, Socket, Spray
 from shore.model.facts import Learned, PeerCounters
@@ -146,18 +146,17 @@ class Sprays:
 
     def _open(self, key: bytes, now: float) -> list[Action]:
         peer = self._peers[key]
-        aim = self._aim(peer)
-        if aim is None or self._fans:
+        seen = self._relays.seen(peer.config)
+        if seen is None or self._fans:
             return []
-        self._fan_again[key] = now + SPRAY_AGAIN
+        places = (one.endpoint for one in (*peer.told, *peer.config.candidates))
+        aim = next((place for place in places if host_of(place) == seen), None)
+        # It may be seen elsewhere later.
+        self._fan_again[key] = now + (SEEN_AGAIN if aim is None else SPRAY_AGAIN)
+        if aim is None:
+            return []
         self._fans[key] = Fanning(aim, now + FAN_FOR)
         return [OpenFan(key, SOCKETS, self._underlay.mark)]
-
-    def _aim(self, peer: PeerRecord) -> str | None:
-        """The place that the peer names at the address where a relay sees it."""
-        seen = self._relays.seen(peer.config)
-        places = (one.endpoint for one in (*peer.told, *peer.config.candidates))
-        return next((place for place in places if host_of(place) == seen), None)
 
     def _opened(self, event: FanOpened) -> list[Action]:
         key = event.public_key

@@ -117,8 +117,10 @@ CALL_BACK_AFTER = 0.5
 SIGHTED_WITHIN = 1.5
 
 # When to look for a path by chance: so long after the first call; how long a fan is open, a spray may take;
-# and when either may be had again with the same peer.
+# when either may be had again with the same peer; and when to ask again where a peer is seen, that is seen
+# elsewhere than where it says that it is.
 FAN_AFTER = 2.0
+SEEN_AGAIN = 60.0
 FAN_FOR = 15.0
 SPRAY_FOR = 5.0
 SPRAY_AGAIN = 600.0
