@@ -16,6 +16,7 @@ use crate::desired::{LaneId, Redundancy};
 use crate::engine::Key;
 use crate::facts::{DropReason, Fact};
 use crate::outputs::Outputs;
+use crate::overheard::Overheard;
 use crate::path::{Cause, Switch};
 use crate::peer::Peer;
 use crate::plane::{Destination, Source};
@@ -35,6 +36,8 @@ pub struct Probing {
     repeat_at: Moment,
     wished: Option<Wish>,
     asked_to_initiate: Moment,
+    /// What a firewall of ours may have kept from us.
+    pub overheard: Option<Overheard>,
     /// Its own of the probes that all peers may send.
     pub share: Bucket,
     pub switches: u64,
@@ -226,6 +229,7 @@ impl Peer {
             }
             self.tell_candidates(outputs, now);
             self.try_mappings(outputs, now);
+            self.answer_overheard(outputs, now);
             self.ask_to_initiate(outputs, now);
             self.spray(outputs, now);
             self.follow_first(outputs, now);
@@ -237,6 +241,7 @@ impl Peer {
             .into_iter()
             .chain(self.paths.next_opening())
             .chain(self.spraying.due())
+            .chain(self.probing.overheard.map(|heard| heard.due))
             .min()
             .filter(|_| needed)
             .map(|due| due.max(earliest));

@@ -25,6 +25,7 @@ use shore_dataplane_core::time::Moment;
 use crate::command::{
     Answer, Command, Counters, Description, Descriptors, Offload, Receiving, Report, Sending,
 };
+use crate::ears::Ears;
 use crate::egress::{Egress, Place};
 use crate::fan::{Fans, fanned};
 use crate::moderation::Moderation;
@@ -65,6 +66,7 @@ struct DataThread {
     plane: Plane,
     tun: Option<Tun>,
     sockets: Sockets,
+    ears: Ears,
     epoll: Epoll,
     commands: Receiving<Command>,
     reports: Sending<Report>,
@@ -95,6 +97,7 @@ impl DataThread {
             plane: Plane::new(engines, seed, sys::now()),
             tun: None,
             sockets: Sockets::default(),
+            ears: Ears::default(),
             epoll,
             commands,
             reports,
@@ -141,6 +144,7 @@ impl DataThread {
         self.loops += 1;
         if self.loops.is_multiple_of(TURNS_PER_GLANCE) {
             self.obey();
+            self.ears.listen(&mut self.plane, &self.sockets.udp, now);
         }
         self.priority.look(now);
         if now >= self.plane.deadline() {
@@ -161,10 +165,8 @@ impl DataThread {
         for udp in &mut sockets.udp {
             batch += inbound.receive(plane, udp, tun, !priority.is_realtime(), now);
         }
-        for id in sockets.fans.ready() {
-            if let Some(udp) = sockets.fans.find(id) {
-                batch += inbound.receive(plane, udp, tun, false, now);
-            }
+        for udp in sockets.fans.ready() {
+            batch += inbound.receive(plane, udp, tun, false, now);
         }
         for link in &mut sockets.links {
             link.turn(now);
@@ -256,6 +258,9 @@ impl DataThread {
         if ready.contains(&COMMANDS) {
             self.obey();
         }
+        if Ears::are_among(&ready) {
+            self.ears.listen(&mut self.plane, &self.sockets.udp, now);
+        }
     }
 
     fn obey(&mut self) {
@@ -315,6 +320,7 @@ impl DataThread {
         for (id, fd) in descriptors.sockets {
             sockets.push(Udp::new(id, fd, offload).map_err(named)?);
         }
+        let overhears = desired.interface.overhear;
         let now = sys::now();
         let mut links = Vec::new();
         for (id, fd) in descriptors.links {
@@ -335,6 +341,9 @@ impl DataThread {
             self.epoll.watch(tun.fd(), TUN).map_err(named)?;
             self.tun = Some(tun);
         }
+        self.ears
+            .take(descriptors.ears, overhears, &self.epoll)
+            .map_err(named)?;
         for udp in &sockets {
             self.failing.remove(&udp.id);
         }
@@ -394,7 +403,7 @@ impl DataThread {
             descriptors: Descriptors {
                 tun: self.tun.as_ref().and_then(|tun| copy(tun.fd().as_fd())),
                 sockets: sockets.collect(),
-                links: Vec::new(),
+                ..Descriptors::default()
             },
         }
     }

@@ -20,13 +20,13 @@ pub struct Fans {
 }
 
 impl Fans {
-    /// Those that came by now; to be looked up by `find`.
-    pub fn ready(&self) -> Vec<SocketId> {
+    /// Those by which something came.
+    pub fn ready(&mut self) -> impl Iterator<Item = &mut Udp> {
         let epoll = self.epoll.as_ref().filter(|_| !self.udp.is_empty());
         let tokens = epoll.map(|epoll| epoll.wait(Duration::ZERO));
-        let ids = tokens.unwrap_or_default().into_iter();
-        ids.filter_map(|token| SocketId::try_from(token).ok())
-            .collect()
+        let tokens = tokens.unwrap_or_default();
+        let came = move |udp: &&mut Udp| tokens.contains(&u64::from(udp.id));
+        self.udp.iter_mut().filter(came)
     }
 
     pub fn find(&mut self, id: SocketId) -> Option<&mut Udp> {
