@@ -6,6 +6,7 @@ from tests.core.test_relays import KEY, PLACE, A
 
 from shore.core.actions import Action, Call, CloseSocket, OpenFan, Push
 from shore.core.events import (
+    Attached,
     Configured,
     FanOpened,
     LinkDialled,
@@ -19,7 +20,16 @@ from shore.core.events import (
 )
 from shore.model.config import Endpoint
 from shore.model.desired import Candidate, Fan, Socket, Spray
-from shore.model.facts import Acquainted, Learned, LinkUp, Mapped, PathCounters, PeerCounters, Seen
+from shore.model.facts import (
+    Acquainted,
+    Learned,
+    LinkUp,
+    Mapped,
+    PathCounters,
+    PeerCounters,
+    Roamed,
+    Seen,
+)
 
 LINK, ADDRESS = 5, "203.0.113.2"
 THERE = f"{ADDRESS}:40000"
@@ -208,3 +218,17 @@ def test_who_is_not_known_or_has_a_direct_path_gets_no_spray() -> None:
     relayed(table, direct=True)
     table.tell(SprayAsked(PEER, HERE))
     assert asks(table) == ()
+
+
+def test_a_new_brain_keeps_the_socket_that_was_met() -> None:
+    before = fanned()
+    before.fact(Learned(PEER, 107, THERE))
+    before.fact(Roamed(PEER, 107, THERE))
+    state, known = before.node.desired(), before.node.config
+    assert state is not None
+    assert known is not None
+    table = Table()
+    closed = done(table.tell(Attached(known, 7, state, 51820)))
+    assert CloseSocket(107) not in closed
+    assert sockets(table) == {1, 107}
+    assert (table.peer().paths[0].socket, table.peer().paths[0].remote) == (107, THERE)
