@@ -121,8 +121,9 @@ class Relays:
         """What an event means for links, and what to dial."""
         if self._away:
             self._forget_away(event, now)
-        actions = [*self._take(event, now), *self._dial(underlay.mark, now)]
+        actions = [*self._take(event, underlay, now), *self._dial(underlay.mark, now)]
         underlay.sockets.relays = self._addresses
+        underlay.link_uplinks = {number: link.wish.uplink for number, link in self.links.items()}
         return actions
 
     def moved(self) -> None:
@@ -174,10 +175,10 @@ class Relays:
         link = self.links.get(number)
         return None if link is None else link.observed
 
-    def _take(self, event: Event, now: float) -> list[Action]:
+    def _take(self, event: Event, underlay: Underlay, now: float) -> list[Action]:
         match event:
             case LinkDialled():
-                return self._dialled(event)
+                return self._dialled(event, underlay)
             case LinkDialFailed():
                 self._dialling.discard(event.relay)
                 return self._failed(event.relay, event.reason, now)
@@ -191,13 +192,15 @@ class Relays:
             case _:
                 return []
 
-    def _dialled(self, event: LinkDialled) -> list[Action]:
+    def _dialled(self, event: LinkDialled, underlay: Underlay) -> list[Action]:
         self._dialling.discard(event.relay)
         relay = self._known.get(event.relay)
         if relay is None or relay.admission is None or self._key is None:
             return [CloseLink(event.link)]
         admission = msgspec.msgpack.encode(relay.admission)
-        self._begin(RelayLink(event.link, relay.id, relay.pin, event.name, admission, self._key))
+        uplink = underlay.uplink_at(event.local)
+        wish = RelayLink(event.link, relay.id, relay.pin, event.name, admission, self._key, uplink)
+        self._begin(wish)
         return []
 
     def _begin(self, wish: RelayLink) -> Link:
