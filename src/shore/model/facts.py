@@ -86,6 +86,15 @@ class Measured(_Fact, frozen=True, tag="measured"):
     refused: bool
 
 
+class Swallowed(_Fact, frozen=True, tag="swallowed"):
+    """So many large datagrams never came there, most or all that left, and a probe behind them did."""
+
+    public_key: bytes
+    socket: int
+    remote: str
+    count: int
+
+
 class Losing(_Fact, frozen=True, tag="losing"):
     """Packets were lost for a reason of our own for 3 s or more."""
 
@@ -171,6 +180,7 @@ Fact = (
     | Unanswered
     | OneWay
     | Measured
+    | Swallowed
     | Losing
     | Mapped
     | LinkUp
@@ -188,8 +198,9 @@ class PathCounters(msgspec.Struct, frozen=True):
     """One path's numbers; losses are shares from 0 to 1, None until known.
 
     `data_sent` and `data_arrived` are data messages since the path was last taken, copies included, and
-    what the peer counted of them, `large_*` those of more than 1200 bytes; `observed` is what we look
-    like from there. `hold_s` is how long a held path must still answer. `poke` is the newest that a probe
+    what the peer counted of them, `large_*` those of more than 1200 bytes; `probes_*` are ours on this path
+    and what the peer counted of them, as its last echo says. `observed` is what we look like from there.
+    `hold_s` is how long a held path must still answer. `poke` is the newest that a probe
     left for, `poke_rtt_ms` None while it is unanswered.
     """
 
@@ -208,6 +219,8 @@ class PathCounters(msgspec.Struct, frozen=True):
     data_arrived: int = 0
     large_sent: int = 0
     large_arrived: int = 0
+    probes_sent: int = 0
+    probes_arrived: int = 0
     proof_age_s: float | None = None
     observed: str | None = None
     hold_s: float | None = None
