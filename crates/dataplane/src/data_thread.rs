@@ -33,7 +33,7 @@ use crate::moderation::Moderation;
 use crate::outbound::Outbound;
 use crate::priority::Priority;
 use crate::relay::link::Link;
-use crate::sockets::Sockets;
+use crate::sockets::{Sockets, is_about_the_socket};
 use crate::sys::{self, Epoll};
 use crate::transfer::Inbound;
 use crate::tun::Tun;
@@ -433,20 +433,6 @@ impl DataThread {
         let part = "turn".into();
         self.plane.note_fact(Fact::Caught { part, text }, now);
     }
-}
-
-/// Errors that no other destination would cure.
-fn is_about_the_socket(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::EBADF
-            | libc::ENOTSOCK
-            | libc::EPERM
-            | libc::EACCES
-            | libc::ENODEV
-            | libc::ENETDOWN
-            | libc::EPIPE
-    )
 }
 
 /// A loop that never blocks must look for commands too.

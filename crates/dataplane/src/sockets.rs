@@ -170,5 +170,19 @@ impl Sockets {
     }
 }
 
+/// Errors that no other destination would cure.
+pub fn is_about_the_socket(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EBADF
+            | libc::ENOTSOCK
+            | libc::EPERM
+            | libc::EACCES
+            | libc::ENODEV
+            | libc::ENETDOWN
+            | libc::EPIPE
+    )
+}
+
 /// Of their tokens in epoll the first.
 const SOCKETS: u64 = 2;
