@@ -44,6 +44,28 @@ def test_a_node_that_is_not_here_is_away_once_a_second(network: Network, relayed
     assert [a.hear(), a.hear()] == [(relay.AWAY, relay.tag_of(B)), (relay.PONG, b"12345678")]
 
 
+def test_a_relay_says_from_where_another_node_speaks_to_it_and_nothing_of_who_is_not_here(
+    network: Network, relayed: Running
+) -> None:
+    a, b = Node(relayed.port, A), Node(relayed.port, B)
+    a.admitted(network)
+    a.say(relay.WHERE, b.tag)
+    b.upgrade()
+    b.say(relay.WHERE, a.tag)
+    b.say(relay.PING, b"not yet.")
+    assert b.hear() == (relay.PONG, b"not yet.")
+    b.say(relay.PROVE, b.proof(network))
+    assert b.hear()[0] == relay.WELCOME
+    a.say(relay.WHERE, b.tag)
+    a.say(relay.WHERE, b"cut")
+    a.say(relay.PING, b"12345678")
+    loopback = bytes(10) + b"\xff\xff" + bytes([127, 0, 0, 1])
+    assert sorted([a.hear(), a.hear()]) == [
+        (relay.PONG, b"12345678"),
+        (relay.SEEN, b.tag + loopback),
+    ]
+
+
 def test_a_second_stream_replaces_the_first(network: Network, relayed: Running) -> None:
     first, second, b = Node(relayed.port, A), Node(relayed.port, A), Node(relayed.port, B)
     first.admitted(network)

@@ -19,7 +19,7 @@ from shore.core import actions as do
 from shore.core import events
 from shore.core import member_events as on
 from shore.core.membership import Member, Membership
-from shore.core.mesh import tunnel_config
+from shore.core.mesh import call_to, meant_by, tunnel_config
 from shore.core.relays import place_of
 from shore.model.facts import LinkCounters
 from shore.model.netmap import Admission, Relay, Signed
@@ -277,9 +277,9 @@ class Tie:
         node = self.machine.node
         self.tell(on.SignalAsked(None, kind, () if node is None else node.candidates()))
 
-    def call(self, peer: bytes) -> None:
+    def call(self, call: do.Call) -> None:
         node = self.machine.node
-        self.tell(on.SignalAsked(peer, "call_me_maybe", () if node is None else node.candidates()))
+        self.tell(call_to(call, () if node is None else node.candidates()))
 
     def _woke(self, at: float) -> None:
         if at == self._wake_at:
@@ -309,10 +309,8 @@ class Tie:
             case on.Use():
                 self._use(action)
             case on.Deliver():
-                if action.candidates:
-                    self.machine.tell(events.PeerCalled(action.peer, action.candidates))
-                if action.kind != "call_me_maybe":
-                    self.machine.tell(events.RenewAsked(action.peer))
+                for event in meant_by(action):
+                    self.machine.tell(event)
             case on.DrawKey():
                 self._drawn = self.world.chance.randbytes(32)
                 self.machine.later(0.001, self.tell, on.KeyDrawn(ModelPlane.public_key(self._drawn)))

@@ -146,7 +146,7 @@ class MeshMachine(Machine):
             case do.CloseLink():
                 self.tie.close(action.id)
             case do.Call():
-                self.tie.call(action.public_key)
+                self.tie.call(action)
             case do.TellPeers():
                 self.tie.tell_peers(action.kind)
             case _:

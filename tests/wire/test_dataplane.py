@@ -20,6 +20,7 @@ from shore.wire.dataplane import (
     Hello,
     Told,
     encode,
+    portions,
 )
 
 APPLIED = msgspec.msgpack.encode({"type": "applied", "serial": 7})
@@ -110,3 +111,12 @@ def test_a_desired_state_is_one_frame_in_the_words_of_the_protocol() -> None:
         },
     }
     assert msgspec.msgpack.decode(encode(Hello(5))[4:]) == {"type": "hello", "generation": 5, "version": 1}
+
+
+def test_more_descriptors_than_go_with_one_byte_go_with_the_next_ones() -> None:
+    frame = bytes(range(20))
+    for count in (0, 1, 64, 65, 128, 257):
+        written = portions(frame, list(range(count)))
+        assert b"".join(part for part, _ in written) == frame
+        assert [fd for _, fds in written for fd in fds] == list(range(count))
+        assert all(part and len(fds) <= 64 for part, fds in written)

@@ -65,3 +65,9 @@ def test_a_udp_message_is_known_by_its_ticket() -> None:
         changed[at] ^= 1
         assert not relay.is_from(bytes(32), bytes(changed))
     assert not relay.is_from(bytes(32), message[:-1])
+
+
+def test_where_a_node_was_seen_is_sixteen_bytes_in_either_family() -> None:
+    mapped = bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 1])
+    assert relay.seen(b"12345678", "192.0.2.1:443") == b"12345678" + mapped
+    assert relay.seen(b"12345678", "[2001:db8::1]:443")[8:].hex() == "20010db8000000000000000000000001"

@@ -18,6 +18,7 @@ use crate::plane::{PeerSlot, Plane};
 use crate::probe::{Acquaintance, HelloKey, Tag};
 use crate::relay::tag_at;
 use crate::second::{SECOND, Second};
+use crate::spray::MOST_SOCKETS;
 use crate::time::Moment;
 
 impl Plane {
@@ -272,11 +273,38 @@ fn check_paths(desired: &DesiredState) -> Result<(), String> {
             ));
         }
     }
+    check_guesses(desired, leads)?;
     for query in &desired.stun {
         if !leads(query.socket, query.server) {
             let server = query.server;
             return Err(format!(
                 "the STUN server {server} has no socket that leads to it"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_guesses(
+    desired: &DesiredState,
+    leads: impl Fn(SocketId, SocketAddr) -> bool,
+) -> Result<(), String> {
+    for spray in desired.peers.iter().filter_map(|peer| peer.spray.as_ref()) {
+        let (number, address) = (spray.number, spray.address);
+        if !leads(spray.socket, SocketAddr::new(address, 1)) {
+            return Err(format!(
+                "spray {number} has no socket that leads to {address}"
+            ));
+        }
+    }
+    for fan in desired.peers.iter().filter_map(|peer| peer.fan.as_ref()) {
+        let (number, remote) = (fan.number, fan.remote);
+        if fan.sockets.len() > MOST_SOCKETS {
+            return Err(format!("fan {number} has more than {MOST_SOCKETS} sockets"));
+        }
+        if !fan.sockets.iter().all(|socket| leads(*socket, remote)) {
+            return Err(format!(
+                "fan {number} has a socket that does not lead to {remote}"
             ));
         }
     }

@@ -17,6 +17,7 @@ pub struct Commons {
     /// How many peers share the budget.
     pub peers: usize,
     budget: Bucket,
+    guesses: Bucket,
 }
 
 /// Tokens that come at a rate, up to a number.
@@ -35,6 +36,7 @@ impl Commons {
             indices: HashMap::new(),
             peers: 0,
             budget: Bucket::default(),
+            guesses: Bucket::default(),
         }
     }
 
@@ -67,6 +69,16 @@ impl Commons {
         }
         may
     }
+
+    /// Whether another datagram of a spray or a fan may leave now.
+    pub fn may_guess(&mut self, now: Moment) -> bool {
+        self.guesses.fill(GUESSES_PER_SECOND, BURST_OF_GUESSES, now);
+        let may = self.guesses.tokens >= 1.0;
+        if may {
+            self.guesses.tokens -= 1.0;
+        }
+        may
+    }
 }
 
 impl Bucket {
@@ -82,6 +94,8 @@ pub const NEXT_TOKEN: Duration = Duration::from_millis(20);
 const PROBES_PER_SECOND: f64 = 50.0;
 const BURST: f64 = 25.0;
 const BURST_OF_PEER: f64 = 4.0;
+const GUESSES_PER_SECOND: f64 = 1000.0;
+const BURST_OF_GUESSES: f64 = 20.0;
 
 #[cfg(test)]
 mod tests {

@@ -73,6 +73,9 @@ pub struct Link {
     pub admission: ByteBuf,
     /// Ed25519 seed of the key that the admission names.
     pub admission_key: ByteArray<32>,
+    /// Places of nodes that the relay is asked about: from which address do they speak to it?
+    #[serde(default)]
+    pub asks: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -111,6 +114,12 @@ pub struct Peer {
     /// Asked of a Shore peer once each.
     #[serde(default)]
     pub trials: Vec<Trial>,
+    /// Its ports are guessed.
+    #[serde(default)]
+    pub spray: Option<Spray>,
+    /// Ours are guessed.
+    #[serde(default)]
+    pub fan: Option<Fan>,
 }
 
 /// When packets go out on two paths.
@@ -201,6 +210,28 @@ pub struct Trial {
     pub socket: SocketId,
     pub remote: SocketAddr,
     pub hold_s: u16,
+}
+
+/// Probes to one port after another of an address that a relay vouched for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Spray {
+    /// A number that was not there before is a new spray.
+    pub number: u32,
+    pub socket: SocketId,
+    pub address: IpAddr,
+    /// Ports to be tried before all others.
+    pub first: Vec<u16>,
+}
+
+/// Sockets of which each opens the NATs before us for the peer's endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Fan {
+    /// A number that was not there before is a new fan.
+    pub number: u32,
+    pub remote: SocketAddr,
+    /// How far the datagrams go that open the NATs.
+    pub hops: u8,
+    pub sockets: Vec<SocketId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -1,7 +1,7 @@
 //! What the data plane tells: facts, in the past tense and coalesced, and counters on request.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use serde_bytes::ByteArray;
@@ -102,6 +102,12 @@ pub enum Fact {
     LinkLeaving { link: SocketId, for_s: f64 },
     /// No node is at this place.
     Away { link: SocketId, remote: SocketAddr },
+    /// A relay says from where the node at this place speaks to it.
+    Seen {
+        link: SocketId,
+        remote: SocketAddr,
+        address: IpAddr,
+    },
     /// A socket reports an error that is not about one destination.
     SocketFailed { socket: SocketId, errno: i32 },
     /// The TUN device is gone or refuses us (EBADFD: deleted).

@@ -33,6 +33,7 @@ mod reports;
 mod sealer;
 mod second;
 mod sizing;
+mod spray;
 mod stage;
 mod stun;
 pub mod time;

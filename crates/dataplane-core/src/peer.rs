@@ -18,6 +18,7 @@ use crate::probing::Probing;
 use crate::reports::Losses;
 use crate::second::{FIRST, SECOND, Second};
 use crate::sizing::{Sizing, is_large};
+use crate::spray::Spraying;
 use crate::stage::Stage;
 use crate::time::Moment;
 use crate::trials::Trials;
@@ -34,6 +35,7 @@ pub struct Peer {
     pub roamed: u64,
     pub probing: Probing,
     pub trials: Trials,
+    pub spraying: Spraying,
     pub rate: Rate,
     pub flows: Flows,
     pub sizing: Sizing,
@@ -78,6 +80,7 @@ impl Peer {
             roamed: 0,
             probing: Probing::default(),
             trials: Trials::default(),
+            spraying: Spraying::default(),
             rate: Rate::default(),
             flows: Flows::default(),
             sizing: Sizing::new(first_piece, now),
@@ -116,8 +119,9 @@ impl Peer {
         let called = desired.prime > self.desired.prime && desired.poke > self.desired.poke;
         self.paths.poke(self.desired.poke, desired.poke);
         if called {
-            self.paths.release();
+            self.paths.release(now);
         }
+        self.spraying.want(&desired, &mut outputs.chance, now);
         self.desired = desired;
     }
 

@@ -128,6 +128,9 @@ impl Peer {
         else {
             return Err(DropReason::BadTag);
         };
+        if !self.spraying.meets(source) {
+            return Ok(());
+        }
         if let Some(restarted) = acquainted {
             self.acquainted(restarted, outputs, now);
         }
@@ -229,6 +232,7 @@ impl Peer {
             self.try_mappings(outputs, now);
             self.answer_overheard(outputs, now);
             self.ask_to_initiate(outputs, now);
+            self.spray(outputs, now);
             self.follow_first(outputs, now);
         }
         let greeting = self.probing.known.as_ref().and_then(Acquaintance::deadline);
@@ -237,6 +241,7 @@ impl Peer {
             .deadline(self.is_busy(now), now)
             .into_iter()
             .chain(self.paths.next_opening())
+            .chain(self.spraying.due())
             .chain(self.probing.overheard.map(|heard| heard.due))
             .min()
             .filter(|_| needed)

@@ -149,6 +149,11 @@ fn kind(fact: &Fact) -> (Discriminant<Fact>, Option<ByteArray<32>>, u64) {
             link: socket,
             remote: server,
         }
+        | Fact::Seen {
+            link: socket,
+            remote: server,
+            ..
+        }
         | Fact::Mapped { socket, server, .. } => {
             let mut hasher = DefaultHasher::new();
             (socket, server).hash(&mut hasher);

@@ -495,6 +495,8 @@ mod tests {
                 quiet_s: 15,
             }],
             trials: Vec::new(),
+            spray: None,
+            fan: None,
         };
         let interface = Interface {
             private_key: Some(ByteArray::new([2; 32])),

@@ -28,11 +28,12 @@ use crate::command::{
 };
 use crate::ears::Ears;
 use crate::egress::{Egress, Place};
+use crate::fan::{Fans, fanned};
 use crate::moderation::Moderation;
 use crate::outbound::Outbound;
 use crate::priority::Priority;
 use crate::relay::link::Link;
-use crate::sockets::Sockets;
+use crate::sockets::{Sockets, is_about_the_socket};
 use crate::sys::{self, Epoll};
 use crate::transfer::Inbound;
 use crate::tun::Tun;
@@ -164,6 +165,9 @@ impl DataThread {
         let mut batch = 0;
         for udp in &mut sockets.udp {
             batch += inbound.receive(plane, udp, tun, !priority.is_realtime(), now);
+        }
+        for udp in sockets.fans.ready() {
+            batch += inbound.receive(plane, udp, tun, false, now);
         }
         for link in &mut sockets.links {
             link.turn(now);
@@ -330,6 +334,8 @@ impl DataThread {
                 links.push(Link::new(link, fd, now)?);
             }
         }
+        let fanned = fanned(&desired);
+        self.sockets.ask_relays(&desired);
         self.plane.apply(desired, seen, now)?;
 
         self.egress.flush(&mut self.sockets);
@@ -350,9 +356,10 @@ impl DataThread {
         let fresh = Sockets {
             udp: sockets,
             links,
+            fans: Fans::default(),
         };
         self.sockets
-            .take(fresh, &wanted, &self.epoll)
+            .take(fresh, (&wanted, &fanned), &self.epoll)
             .map_err(named)?;
         self.serial = serial;
         Ok(())
@@ -426,20 +433,6 @@ impl DataThread {
         let part = "turn".into();
         self.plane.note_fact(Fact::Caught { part, text }, now);
     }
-}
-
-/// Errors that no other destination would cure.
-fn is_about_the_socket(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::EBADF
-            | libc::ENOTSOCK
-            | libc::EPERM
-            | libc::EACCES
-            | libc::ENODEV
-            | libc::ENETDOWN
-            | libc::EPIPE
-    )
 }
 
 /// A loop that never blocks must look for commands too.

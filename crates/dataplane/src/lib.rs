@@ -7,6 +7,7 @@ pub mod control;
 pub mod data_thread;
 mod ears;
 mod egress;
+mod fan;
 mod frames;
 pub mod host;
 mod moderation;

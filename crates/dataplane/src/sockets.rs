@@ -1,5 +1,6 @@
 //! Everything that datagrams leave by: UDP sockets, and links to relays under ids of the same kind.
 
+use std::collections::HashSet;
 use std::io::Result;
 use std::net::SocketAddr;
 
@@ -9,6 +10,7 @@ use shore_dataplane_core::plane::{Destination, Plane};
 use shore_dataplane_core::time::Moment;
 
 use crate::command::Descriptors;
+use crate::fan::Fans;
 use crate::relay::link::{Link, LinkCounters};
 use crate::sys::Epoll;
 use crate::udp::Udp;
@@ -17,6 +19,7 @@ use crate::udp::Udp;
 pub struct Sockets {
     pub udp: Vec<Udp>,
     pub links: Vec<Link>,
+    pub fans: Fans,
 }
 
 impl Sockets {
@@ -28,9 +31,7 @@ impl Sockets {
     ) -> std::result::Result<(), String> {
         let comes_not = |id| !come.sockets.iter().any(|(came, _)| *came == id);
         let mut wanted = desired.sockets.iter().map(|socket| socket.id);
-        if let Some(id) =
-            wanted.find(|id| comes_not(*id) && self.udp.iter().all(|udp| udp.id != *id))
-        {
+        if let Some(id) = wanted.find(|id| comes_not(*id) && !self.is_open(*id)) {
             return Err(format!("socket {id} came without a descriptor"));
         }
         let comes_not = |id| !come.links.iter().any(|(came, _)| *came == id);
@@ -43,8 +44,17 @@ impl Sockets {
         Ok(())
     }
 
+    fn is_open(&self, id: SocketId) -> bool {
+        self.fans.holds(id) || self.udp.iter().any(|udp| udp.id == id)
+    }
+
     /// What comes again replaces the one of its id; what is not wanted is closed.
-    pub fn take(&mut self, fresh: Sockets, wanted: &[SocketId], epoll: &Epoll) -> Result<()> {
+    pub fn take(
+        &mut self,
+        mut fresh: Sockets,
+        (wanted, fanned): (&[SocketId], &HashSet<SocketId>),
+        epoll: &Epoll,
+    ) -> Result<()> {
         let replaced: Vec<_> = fresh.ids().collect();
         let is_kept = |id| wanted.contains(&id) && !replaced.contains(&id);
         for udp in self.udp.extract_if(.., |udp| !is_kept(udp.id)) {
@@ -53,7 +63,12 @@ impl Sockets {
         for link in self.links.extract_if(.., |link| !is_kept(link.id)) {
             epoll.forget(link.fd());
         }
+        fresh.udp.extend(self.fans.settle(is_kept, fanned));
         for udp in fresh.udp.into_iter().filter(|udp| wanted.contains(&udp.id)) {
+            if fanned.contains(&udp.id) {
+                self.fans.add(udp, epoll)?;
+                continue;
+            }
             epoll.watch(udp.fd(), SOCKETS + u64::from(udp.id))?;
             self.udp.push(udp);
         }
@@ -82,6 +97,13 @@ impl Sockets {
         }
     }
 
+    pub fn ask_relays(&mut self, desired: &DesiredState) {
+        for wish in &desired.links {
+            let link = self.links.iter_mut().find(|link| link.id == wish.id);
+            link.into_iter().for_each(|link| link.ask(&wish.asks));
+        }
+    }
+
     pub fn link_counters(&self, now: Moment) -> Vec<LinkCounters> {
         self.links.iter().map(|link| link.counters(now)).collect()
     }
@@ -101,7 +123,7 @@ impl Sockets {
         whole: bool,
     ) -> (u64, Option<i32>) {
         let Destination { socket, remote } = destination;
-        if let Some(udp) = self.udp.iter_mut().find(|udp| udp.id == socket) {
+        if let Some(udp) = self.find(socket) {
             return udp.send(remote, bytes, stride, whole);
         }
         let refused = bytes
@@ -114,7 +136,7 @@ impl Sockets {
     /// One datagram that is not to be fragmented. Returns the errno, if it was refused.
     pub fn send_sized(&mut self, destination: Destination, datagram: &[u8]) -> Option<i32> {
         let Destination { socket, remote } = destination;
-        if let Some(udp) = self.udp.iter_mut().find(|udp| udp.id == socket) {
+        if let Some(udp) = self.find(socket) {
             return udp.send_sized(remote, datagram);
         }
         let sent = self.send_by_link(destination, datagram);
@@ -129,8 +151,13 @@ impl Sockets {
         hops: u8,
     ) -> Option<i32> {
         let Destination { socket, remote } = destination;
-        let udp = self.udp.iter_mut().find(|udp| udp.id == socket);
+        let udp = self.find(socket);
         udp.and_then(|udp| udp.send_brief(remote, datagram, hops))
+    }
+
+    fn find(&mut self, id: SocketId) -> Option<&mut Udp> {
+        let udp = self.udp.iter_mut().find(|udp| udp.id == id);
+        udp.or_else(|| self.fans.find(id))
     }
 
     fn send_by_link(&mut self, destination: Destination, datagram: &[u8]) -> bool {
@@ -141,6 +168,20 @@ impl Sockets {
             .find(|link| link.id == destination.socket);
         link.is_some_and(|link| link.send(remote, datagram))
     }
+}
+
+/// Errors that no other destination would cure.
+pub fn is_about_the_socket(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EBADF
+            | libc::ENOTSOCK
+            | libc::EPERM
+            | libc::EACCES
+            | libc::ENODEV
+            | libc::ENETDOWN
+            | libc::EPIPE
+    )
 }
 
 /// Of their tokens in epoll the first.

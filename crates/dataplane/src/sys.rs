@@ -186,6 +186,10 @@ impl Epoll {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
     }
 
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.0)
+    }
+
     pub fn watch(&self, fd: BorrowedFd, token: u64) -> Result<()> {
         let mut event = libc::epoll_event {
             events: libc::EPOLLIN as u32,

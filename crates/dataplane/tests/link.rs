@@ -28,6 +28,7 @@ fn wish(pin: Option<[u8; 32]>) -> desired::Link {
         name: "127.0.0.1".into(),
         admission: ByteBuf::from(ADMISSION),
         admission_key: ByteArray::new(SEED),
+        asks: Vec::new(),
     }
 }
 

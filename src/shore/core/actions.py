@@ -58,6 +58,14 @@ class OpenTrialSocket(msgspec.Struct, frozen=True):
     mark: int
 
 
+class OpenFan(msgspec.Struct, frozen=True):
+    """Open so many IPv4 sockets, each on a new port, for one peer; answer with FanOpened or SocketsFailed."""
+
+    public_key: bytes
+    count: int
+    mark: int
+
+
 class CloseSocket(msgspec.Struct, frozen=True):
     """Close our duplicate of a socket that no desired state names any more."""
 
@@ -72,9 +80,13 @@ class MapPort(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """Tell a peer through the server where we may be, so that it probes us there now."""
+    """Tell a peer through the server where we may be, so that it probes us there now.
+
+    With an `aim`, an endpoint of the peer: our ports towards that are to be guessed.
+    """
 
     public_key: bytes
+    aim: str | None = None
 
 
 class TellPeers(msgspec.Struct, frozen=True):
@@ -158,6 +170,7 @@ Action = (
     | OpenExtraSocket
     | OpenUplinkSocket
     | OpenTrialSocket
+    | OpenFan
     | CloseSocket
     | MapPort
     | Call

@@ -100,7 +100,7 @@ class Derivation:
             return self._state
         queries = self._underlay.queries(config, self._names.addresses)
         footing = self.footing(config, counters, queries)
-        extras = [peer.extra for peer in self._peers.values() if peer.extra is not None]
+        extras = [socket for peer in self._peers.values() for socket in peer.own_sockets()]
         basis = Basis(
             config,
             Interface(

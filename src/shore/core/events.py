@@ -65,6 +65,13 @@ class TrialSocketFailed(msgspec.Struct, frozen=True):
     reason: str
 
 
+class FanOpened(msgspec.Struct, frozen=True):
+    """Sockets of a fan are open, each on a port of its own."""
+
+    public_key: bytes
+    sockets: tuple[int, ...]
+
+
 class LifetimesRemembered(msgspec.Struct, frozen=True):
     """What earlier brains found about the NATs of the networks they were in."""
 
@@ -188,6 +195,13 @@ class PeerCalled(msgspec.Struct, frozen=True):
     candidates: tuple[Candidate, ...]
 
 
+class SprayAsked(msgspec.Struct, frozen=True):
+    """A peer has us guess its ports; it aims at this endpoint of ours."""
+
+    public_key: bytes
+    aim: str
+
+
 class PokeAsked(msgspec.Struct, frozen=True):
     """A person wants every path to a peer probed now."""
 
@@ -219,6 +233,7 @@ Event = (
     | UplinkSocketFailed
     | TrialSocketOpened
     | TrialSocketFailed
+    | FanOpened
     | LifetimesRemembered
     | PortsMapped
     | LinkDialled
@@ -237,6 +252,7 @@ Event = (
     | NameFailed
     | RenewAsked
     | PeerCalled
+    | SprayAsked
     | PokeAsked
     | DeviceMtuChanged
     | DeviceGone

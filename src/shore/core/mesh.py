@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from shore.core.actions import TellPeers
+from shore.core.actions import Call, TellPeers
 from shore.core.candidates import is_told
 from shore.core.consent import confined, is_accepted
+from shore.core.events import PeerCalled, RenewAsked, SprayAsked
+from shore.core.member_events import Deliver, SignalAsked
 from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
 from shore.model.netmap import NODE_RANGE_V4, Netmap, Peer, Signed
@@ -74,6 +76,21 @@ def tunnel_config(
 def word_to_peers(config: TunnelConfig | None, kind: SignalKind) -> list[TellPeers]:
     """What is said to all peers, where a server can pass it on."""
     return [] if config is None or config.mesh is None else [TellPeers(kind)]
+
+
+def call_to(call: Call, own: tuple[Candidate, ...]) -> SignalAsked:
+    """What a peer is told through the server."""
+    if call.aim is None:
+        return SignalAsked(call.public_key, "call_me_maybe", own)
+    return SignalAsked(call.public_key, "spray", (Candidate(call.aim, "peer_reflexive"),))
+
+
+def meant_by(said: Deliver) -> list[PeerCalled | SprayAsked | RenewAsked]:
+    """What a peer's word through the server means."""
+    if said.kind == "spray":
+        return [SprayAsked(said.peer, aim.endpoint) for aim in said.candidates[:1]]
+    called = [PeerCalled(said.peer, said.candidates)] if said.candidates else []
+    return [*called, *([] if said.kind == "call_me_maybe" else [RenewAsked(said.peer)])]
 
 
 def lease_ends(netmap: Netmap, time: float) -> float | None:

@@ -3,8 +3,9 @@
 Nothing is measured for it: the tunnel knows all of it from what it does anyway.
 """
 
-from shore.core.candidates import endpoint, family_of
+from shore.core.candidates import family_of
 from shore.core.node import Node
+from shore.core.underlay import seen_by
 from shore.model.netcheck import Mapping, Netcheck, RelayCheck
 
 
@@ -14,11 +15,10 @@ def netcheck(node: Node, now: float) -> Netcheck:
     if config is None:
         raise ValueError("netcheck of a node without configuration")
     sightings, granted = node.underlay.sightings, node.underlay.granted
-    own = _own(node)
     seen = sightings.fresh(now)
-    peers = _peers_see(node)
-    mapping = sightings.mapping(own, peers, now)
-    blocked = False if peers else sightings.is_blocked(now)
+    counters = node.counters.values()
+    mapping = node.underlay.mapping(counters, now)
+    blocked = False if seen_by(counters) else sightings.is_blocked(now)
     relays = _relays(node)
     return Netcheck(
         tunnel=config.name,
@@ -32,21 +32,6 @@ def netcheck(node: Node, now: float) -> Netcheck:
         relays=relays,
         suggestion=_suggestion(node, mapping, blocked, relays),
     )
-
-
-def _own(node: Node) -> set[str]:
-    links = node.underlay.links or ()
-    return {endpoint(address, node.listen_port) for link in links for address in link.addresses}
-
-
-def _peers_see(node: Node) -> dict[int, set[str]]:
-    """What live direct paths are seen as, by socket."""
-    found: dict[int, set[str]] = {}
-    for entry in node.counters.values():
-        for path in entry.paths:
-            if path.kind == "direct" and path.state == "live" and path.observed is not None:
-                found.setdefault(path.socket, set()).add(path.observed)
-    return found
 
 
 def _relays(node: Node) -> tuple[RelayCheck, ...]:

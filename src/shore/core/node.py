@@ -83,7 +83,7 @@ class Node:
         self._names = Names()
         self.underlay = Underlay()
         self.relays = Relays()
-        self.traversal = Traversal(self.peers, self.relays)
+        self.traversal = Traversal(self.peers, self.relays, self.underlay)
         self.mtus = Mtus(self.peers, self.underlay)
         self._derivation = Derivation(
             self.peers, self.underlay, self._names, self.keepalive, self.mtus, self.relays
@@ -238,7 +238,7 @@ class Node:
         for held in event.state.peers:
             peer = self.peers.get(held.public_key)
             if peer is not None:
-                peer.attached(held, open_ids, now)
+                peer.attached(held, open_ids, self.underlay.sockets, now)
 
     def _adopt_sockets(self, event: on.SocketsOpened) -> None:
         closing, heirs = self.underlay.opened(event)

@@ -26,7 +26,7 @@ from shore.core.score import PathJudge
 from shore.core.sizes import Sizes
 from shore.core.sockets import Sockets
 from shore.model.config import PeerConfig
-from shore.model.desired import Candidate, Lane, Path, Peer, Socket
+from shore.model.desired import Candidate, Fan, Lane, Path, Peer, Socket, Spray
 from shore.model.facts import Acquainted, PeerCounters, Roamed
 from shore.model.scores import Verdict
 
@@ -76,6 +76,9 @@ class PeerRecord:
         # Where its packets go now, as the plane says.
         self.primary: tuple[int, str] | None = None
         self.extra: Socket | None = None
+        # What is done to meet it by chance (`spray`).
+        self.spray: Spray | None = None
+        self.fan: Fan | None = None
         self.silent_s = 0.0
         self.rung = 0
         # What is known of it as a Shore node.
@@ -149,7 +152,14 @@ class PeerRecord:
             trials=footing.keepalive.trials(self.config.public_key) if self.acquainted else (),
             poke=self.poke,
             prime=self.prime,
+            spray=self.spray,
+            fan=self.fan,
         )
+
+    def own_sockets(self) -> tuple[Socket, ...]:
+        """Those that are for it alone."""
+        fan = () if self.fan is None else tuple(Socket(number, 4) for number in self.fan.sockets)
+        return fan if self.extra is None else (self.extra, *fan)
 
     def resized(self, part: Peer, cap: int | None) -> Peer:
         """The same part, with the MTUs of its paths as they are proved now."""
@@ -177,12 +187,15 @@ class PeerRecord:
         paths = self._paths(footing)
         return (paths[0].socket, paths[0].remote) if paths else None
 
-    def attached(self, held: Peer, open_ids: set[int], now: float) -> None:
+    def attached(self, held: Peer, open_ids: set[int], sockets: Sockets, now: float) -> None:
         """What a running plane holds of it, for a brain that has just come."""
         self.renew, self.poke, self.prime = held.renew, held.poke, held.prime
         self.had_session, self.last_session = True, now
         if held.paths and held.paths[0].socket in open_ids:
-            self.roamed = (held.paths[0].socket, held.paths[0].remote)
+            self.roamed = place = (held.paths[0].socket, held.paths[0].remote)
+            shared = {socket.id for socket in sockets.all()}
+            if not is_place(place[1]) and place[0] not in shared:
+                self.extra = Socket(place[0], family_of(place[1]))
 
     def moved_to(self, place: Place) -> None:
         """The primary path is this one now."""
@@ -190,10 +203,11 @@ class PeerRecord:
         self.learned(place)
 
     def poked(self, event: PeerCalled | PokeAsked) -> None:
-        """A person, or the peer itself, wants it probed; nothing is proved by that."""
+        """A person wants it probed, or the peer itself says where it may be; nothing is proved by that."""
         if isinstance(event, PeerCalled):
             self.told = event.candidates
-        self.poke += 1
+        else:
+            self.poke += 1
 
     def learned(self, place: Place) -> None:
         """It spoke from there."""
@@ -270,8 +284,7 @@ class PeerRecord:
             for configured in self.config.endpoints
             for address in footing.addresses(configured.host)
         ]
-        extra = () if self.extra is None else (self.extra,)
-        open_ids = {socket.id for socket in (*sockets.all(), *extra)}
+        open_ids = {socket.id for socket in (*sockets.all(), *self.own_sockets())}
         relayed, away = footing.relayed(self.config)
         by_relay = self.roamed is not None and is_place(self.roamed[1])
         last = [] if self.roamed is None or by_relay else [self.roamed]

@@ -36,7 +36,7 @@ from shore.core.score import LOSS_FREE, MS_PER_PERCENT
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import RelayLink
-from shore.model.facts import Away, Fact, LinkCounters, LinkDown, LinkLeaving, LinkUp, PeerCounters
+from shore.model.facts import Away, Fact, LinkCounters, LinkDown, LinkLeaving, LinkUp, PeerCounters, Seen
 from shore.wire.relay import tag_of
 
 WARM = 2
@@ -46,6 +46,8 @@ MARGIN_SHARE = 1 / 3
 LOSS_SHARE = 0.2
 # RFC 6666's discard prefix: an address that nobody has.
 PLACES = "[100::"
+# Of how many peers a relay is asked at once.
+MOST_ASKED = 16
 # Of how many links the addresses are known: paths by one that ended are still spoken of.
 MOST_ADDRESSES = 64
 
@@ -95,6 +97,8 @@ class Relays:
         # When a relay said that nobody is there.
         self._away: dict[Place, float] = {}
         self._addresses: dict[int, str] = {}
+        # Where relays see those that they were asked about.
+        self._seen: dict[Place, str] = {}
 
     def configure(self, config: TunnelConfig) -> list[Action]:
         """Take a configuration; links to relays that it does not name, or names otherwise, are closed."""
@@ -151,6 +155,19 @@ class Relays:
         leaving = {place for place in every if self.links[place[0]].leaving}
         last = self._away.keys() | (leaving if leaving != set(every) else set())
         return [place for place in every if place not in last], [place for place in every if place in last]
+
+    def ask(self, peers: Iterable[PeerConfig]) -> None:
+        """Have relays say from where these peers speak to them, and forget it of all others."""
+        wanted = {place for peer in peers for place in self.places(peer)[0]}
+        for number, link in self.links.items():
+            asks = tuple(sorted(remote for at, remote in wanted if at == number))[:MOST_ASKED]
+            if link.wish.asks != asks:
+                link.wish = msgspec.structs.replace(link.wish, asks=asks)
+        self._seen = {place: address for place, address in self._seen.items() if place in wanted}
+
+    def seen(self, peer: PeerConfig) -> str | None:
+        """The address that a peer speaks from, in the word of a relay that was asked."""
+        return next((self._seen[place] for place in self.places(peer)[0] if place in self._seen), None)
 
     def address(self, number: int) -> str:
         """Where the relay of a link is, as it was dialled; also of a link that ended lately."""
@@ -224,6 +241,9 @@ class Relays:
                 return [Announce(f"relay {self.address(fact.link)} leaves", "it is restarted")]
             case Away() if fact.link in self.links:
                 self._away[fact.link, fact.remote] = now
+                return []
+            case Seen() if fact.link in self.links:
+                self._seen[fact.link, fact.remote] = fact.address
                 return []
             case _:
                 return []

@@ -8,7 +8,7 @@ is asked every 25 s.
 
 from collections.abc import Collection, Iterable, Mapping
 
-from shore.core.timers import SIGHTING_FRESH, SIGHTING_PATIENCE
+from shore.core.timers import SIGHTED_WITHIN, SIGHTING_FRESH, SIGHTING_PATIENCE
 from shore.model.desired import StunQuery
 from shore.model.facts import Mapped
 from shore.model.netcheck import Mapping as NatMapping
@@ -40,6 +40,16 @@ class Sightings:
     def fresh(self, now: float) -> list[str]:
         """Where servers saw us lately."""
         return sorted({mapped for mapped, at in self._seen.values() if now - at < SIGHTING_FRESH})
+
+    def socket_at(self, mapped: str) -> int | None:
+        """The socket that a server saw there."""
+        return next((query.socket for query, (seen, _) in self._seen.items() if seen == mapped), None)
+
+    def settled_at(self, now: float) -> float:
+        """When it is known, or not to be waited for, what we look like."""
+        if self._asked_at is None or any(now - at < SIGHTING_FRESH for _, at in self._seen.values()):
+            return now
+        return self._asked_at + SIGHTED_WITHIN
 
     def is_blocked(self, now: float) -> bool | None:
         """Whether UDP comes back at all; None while nobody is asked, or could not have answered yet."""

@@ -113,6 +113,21 @@ ANSWERED_WITHIN = 7.5
 
 # When to try again for a direct path to a peer that is reached by relays; how long the call may take to
 # arrive before we probe; and how soon a change of candidates may have us call again.
-PUNCH_AGAIN = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-PUNCH_AFTER = 0.2
+PUNCH_AGAIN = (1.0, 1.0, 2.0, 5.0, 15.0, 60.0)
+PUNCH_AFTER = 1.0
 PUNCH_LEAST = 1.0
+
+# When to call a peer back that called: unless we did so lately, and it crossed with that call.
+CALL_BACK_AFTER = 0.5
+
+# When to call without knowing what we look like: servers have not said it for so long.
+SIGHTED_WITHIN = 1.5
+
+# When to look for a path by chance: so long after the first call; how long a fan is open, a spray may take;
+# when either may be had again with the same peer; and when to ask again where a peer is seen, that is seen
+# elsewhere than where it says that it is.
+FAN_AFTER = 2.0
+SEEN_AGAIN = 60.0
+FAN_FOR = 15.0
+SPRAY_FOR = 5.0
+SPRAY_AGAIN = 600.0

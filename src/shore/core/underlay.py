@@ -16,6 +16,7 @@ from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, StunQuery
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.links import Link
+from shore.model.netcheck import Mapping as NatMapping
 
 MOST_QUERIES = 16
 
@@ -107,6 +108,11 @@ class Underlay:
         mapped = self.sightings.of(queries)
         return own_candidates(self.links or (), self.port, counters, mapped, self.granted)
 
+    def mapping(self, counters: Iterable[PeerCounters], now: float) -> NatMapping | None:
+        """How the NAT before us maps, as servers and peers tell; None while one word stands alone."""
+        own = {endpoint(address, self.port) for link in self.links or () for address in link.addresses}
+        return self.sightings.mapping(own, seen_by(counters), now)
+
     def uplink_of(self, path: PathCounters) -> str | None:
         """The interface that a path leaves by: its socket's, else that of the address seen by the peer."""
         bound = self.sockets.uplink_of(path.socket)
@@ -130,6 +136,16 @@ class Underlay:
 def is_metered(config: TunnelConfig, uplink: str | None) -> bool:
     """Whether what leaves by this uplink costs money."""
     return uplink in metered(config)
+
+
+def seen_by(counters: Iterable[PeerCounters]) -> dict[int, set[str]]:
+    """What live direct paths are seen as, by socket."""
+    found: dict[int, set[str]] = {}
+    for entry in counters:
+        for path in entry.paths:
+            if path.kind == "direct" and path.state == "live" and path.observed is not None:
+                found.setdefault(path.socket, set()).add(path.observed)
+    return found
 
 
 def routes(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:

@@ -232,9 +232,9 @@ class DataPlane:
         """Queue a frame; descriptors travel beside its first byte."""
         if len(self._outbox) > MOST_UNREAD:
             raise PlaneGone("the data plane does not read")
-        rest = (wire.encode(message), descriptors or [])
-        self._outbox.append(rest)
-        if len(self._outbox) == 1:
+        idle = not self._outbox
+        self._outbox += wire.portions(wire.encode(message), descriptors or [])
+        if idle:
             self._write()
 
     def _write(self) -> None:

@@ -9,6 +9,7 @@ the end, how soon that was so, and how many pings were lost on the way.
     firewall        firewall, no translation    burned          burned
     full-cone       full-cone                   symmetric       symmetric
     address         address-restricted          blocked         port-restricted, and no UDP at all
+    sequential      symmetric-sequential: not of the grid, beside it
 """
 
 import time
@@ -26,8 +27,12 @@ from shore.lab.nat import Kind, Nat
 from shore.lab.net import Host
 from shore.lab.pinger import Pinger
 
-Side = Literal["public", "firewall", "full-cone", "address", "restricted", "burned", "symmetric", "blocked"]
-SIDES: tuple[Side, ...] = get_args(Side)
+Side = Literal[
+    "public", "firewall", "full-cone", "address", "restricted", "burned", "symmetric", "blocked", "sequential"
+]
+SIDES: tuple[Side, ...] = get_args(Side)[:-1]
+# Each peer is shown another port.
+DRAWN: frozenset[Side] = frozenset({"symmetric", "sequential"})
 NATS: dict[Side, Kind] = {
     "public": "none",
     "firewall": "firewall",
@@ -37,6 +42,7 @@ NATS: dict[Side, Kind] = {
     "burned": "burned",
     "symmetric": "symmetric",
     "blocked": "port-restricted",
+    "sequential": "symmetric-sequential",
 }
 # What Linux gives a flow that nobody has answered.
 LIFETIME_S = 30
@@ -65,7 +71,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 def can_meet(a: Side, b: Side) -> bool:
     """All but two symmetric NATs, and those that let no UDP out."""
-    return "blocked" not in (a, b) and (a, b) != ("symmetric", "symmetric")
+    return "blocked" not in (a, b) and not {a, b} <= DRAWN
 
 
 class Street:

@@ -81,6 +81,24 @@ class Trial(msgspec.Struct, frozen=True):
     hold_s: int
 
 
+class Spray(msgspec.Struct, frozen=True):
+    """Probes to one port after another of `address`, the `first` ones ahead; a new number is a new spray."""
+
+    number: int
+    socket: int
+    address: str
+    first: tuple[int, ...] = ()
+
+
+class Fan(msgspec.Struct, frozen=True):
+    """Sockets of which each opens the NATs before us for `remote`, by a datagram of so many hops."""
+
+    number: int
+    remote: str
+    hops: int
+    sockets: tuple[int, ...]
+
+
 class Candidate(msgspec.Struct, frozen=True):
     """An endpoint where a node may be reached, not yet proven."""
 
@@ -109,6 +127,8 @@ class Peer(msgspec.Struct, frozen=True):
     trials: tuple[Trial, ...] = ()
     poke: int = 0
     prime: int = 0
+    spray: Spray | None = None
+    fan: Fan | None = None
 
 
 class StunQuery(msgspec.Struct, frozen=True):
@@ -123,6 +143,7 @@ class RelayLink(msgspec.Struct, frozen=True):
 
     `relay` is its id, `uplink` what it leaves by, where that is known. `pin` None: the system's CAs judge
     `name`, the host that was dialled. `admission` is what `prove` carries.
+    `asks` are places of nodes: from which address do they speak to the relay?
     """
 
     id: int
@@ -132,6 +153,7 @@ class RelayLink(msgspec.Struct, frozen=True):
     admission: bytes
     admission_key: bytes
     uplink: str | None = None
+    asks: tuple[str, ...] = ()
 
 
 class DesiredState(msgspec.Struct, frozen=True):

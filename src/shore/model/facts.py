@@ -141,6 +141,14 @@ class Away(_Fact, frozen=True, tag="away"):
     remote: str
 
 
+class Seen(_Fact, frozen=True, tag="seen"):
+    """A relay says from which address the node at this place speaks to it."""
+
+    link: int
+    remote: str
+    address: str
+
+
 class SocketFailed(_Fact, frozen=True, tag="socket_failed"):
     """A socket reported an error that is not about one destination."""
 
@@ -179,6 +187,7 @@ Fact = (
     | LinkDown
     | LinkLeaving
     | Away
+    | Seen
     | SocketFailed
     | TunFailed
     | Caught

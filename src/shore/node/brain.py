@@ -81,7 +81,7 @@ class Brain:
         self._port = 0
         self._confirm_by: float | None = None
         # How to call a peer, what is linked, and what was consented to, as those know who hold the links.
-        self.call: Callable[[bytes], None] = lambda _public_key: None
+        self.call: Callable[[do.Call], None] = lambda _call: None
         self.tell_peers: Callable[[SignalKind], None] = lambda _kind: None
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
         self.accept: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
@@ -129,6 +129,8 @@ class Brain:
                 self.tell(self._openings.open_uplink(action))
             case do.OpenTrialSocket():
                 self.tell(self._openings.open_trial(action))
+            case do.OpenFan():
+                self.tell(self._openings.open_fan(action))
             case do.CloseSocket():
                 self._openings.close(action.id)
                 self._given.discard(f"socket:{action.id}")
@@ -138,7 +140,7 @@ class Brain:
                     action.port, action.mark, (config and config.private_key) or os.urandom(32)
                 )
             case do.Call():
-                self.call(action.public_key)
+                self.call(action)
             case do.TellPeers():
                 self.tell_peers(action.kind)
             case do.DialRelay():

@@ -16,11 +16,10 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shore import _native
-from shore.core import events
 from shore.core import member_events as on
-from shore.core.actions import Announce
+from shore.core.actions import Announce, Call
 from shore.core.membership import Membership
-from shore.core.mesh import tunnel_config
+from shore.core.mesh import call_to, meant_by, tunnel_config
 from shore.core.reconcile import fwmark_of
 from shore.core.underlay import is_metered
 from shore.io import identity as kept
@@ -88,8 +87,8 @@ class Mesh:
         finally:
             self._link.close()
 
-    def _call(self, peer: bytes) -> None:
-        self._link.tell(on.SignalAsked(peer, "call_me_maybe", self._brain.node.candidates()))
+    def _call(self, call: Call) -> None:
+        self._link.tell(call_to(call, self._brain.node.candidates()))
 
     def _tell_peers(self, kind: SignalKind) -> None:
         self._link.tell(on.SignalAsked(None, kind, self._brain.node.candidates()))
@@ -136,10 +135,8 @@ class Mesh:
                 pass
 
     def _deliver(self, said: on.Deliver) -> None:
-        if said.candidates:
-            self._brain.tell(events.PeerCalled(said.peer, said.candidates))
-        if said.kind != "call_me_maybe":
-            self._brain.tell(events.RenewAsked(said.peer))
+        for event in meant_by(said):
+            self._brain.tell(event)
 
     def _keep(self, action: on.Keep) -> None:
         try:

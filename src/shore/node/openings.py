@@ -76,6 +76,18 @@ class Openings:
         links = {f"link:{number}": opened.fileno() for number, opened in self.links.items()}
         return sockets | links | self.ears(wanted=overhear)
 
+    def open_fan(self, action: do.OpenFan) -> events.FanOpened | events.SocketsFailed:
+        """Many, each on a port of its own, for one peer; none where not all can be had."""
+        opened: list[socket.socket] = []
+        try:
+            for _ in range(action.count):
+                opened.append(open_socket(4, 0, mark=action.mark))
+        except OSError as error:
+            for one in opened:
+                one.close()
+            return events.SocketsFailed(str(error.strerror))
+        return events.FanOpened(action.public_key, tuple(self._add(one) for one in opened))
+
     def adopt(self, number: int, descriptor: int) -> None:
         """One that a running plane held."""
         self.sockets[number] = socket.socket(fileno=descriptor)

@@ -85,6 +85,8 @@ class Streams:
         for kind, content in words:
             if kind == relay.PROVE and stream.id in self._streams:
                 self._prove(stream, content)
+            elif kind == relay.WHERE and stream.admission is not None:
+                self._vouch(stream, content)
         for source, destination, datagram in datagrams:
             self.forward(source, destination, datagram)
         self.flush_soon()
@@ -191,6 +193,11 @@ class Streams:
             self._refuse(stream, error)
             return
         self._admit(stream, admission, tag, before)
+
+    def _vouch(self, stream: Stream, tag: bytes) -> None:
+        """Say from where the node of this tag speaks to us; nothing where it does not."""
+        if (asked := self._by_tag.get(tag)) is not None:
+            self.native.say(stream.id, relay.SEEN, relay.seen(tag, asked.observed))
 
     def _admit(self, stream: Stream, admission: Admission, tag: bytes, before: Stream | None) -> None:
         config = self.gate.config

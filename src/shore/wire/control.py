@@ -21,7 +21,7 @@ DEAD_S = 20.0
 NO_NODE_KEY = bytes(32)
 
 Membership = Literal["node", "relay"]
-SignalKind = Literal["call_me_maybe", "restarted", "session_lost", "initiate"]
+SignalKind = Literal["call_me_maybe", "spray", "restarted", "session_lost", "initiate"]
 RefusalCode = Literal["token", "name", "key", "signature", "role", "rate", "version", "closing"]
 
 

@@ -131,6 +131,14 @@ def encode(message: ToPlane) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
+def portions(frame: bytes, descriptors: list[int]) -> list[tuple[bytes, list[int]]]:
+    """A frame as it is written: so many descriptors with each of its first bytes, then the rest."""
+    last = max(len(descriptors) - 1, 0) // MOST_DESCRIPTORS
+    cut = [descriptors[at : at + MOST_DESCRIPTORS] for at in range(0, len(descriptors), MOST_DESCRIPTORS)]
+    heads = [(frame[at : at + 1], cut[at]) for at in range(last)]
+    return [*heads, (frame[last:], cut[last] if cut else [])]
+
+
 class Decoder:
     """Bytes in, messages out."""
 

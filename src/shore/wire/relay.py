@@ -6,6 +6,7 @@ UDP:    type u8, zeros 3, tag 8, ...
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -22,8 +23,8 @@ HEADER_LENGTH = 4
 MOST_CONTENT = 65536
 MOST_DATAGRAM = 65507
 
-PROVE, SEND, PING, PONG = 0x01, 0x02, 0x03, 0x04
-WELCOME, RECEIVE, AWAY, GOAWAY, REFUSED = 0x11, 0x12, 0x13, 0x14, 0x15
+PROVE, SEND, PING, PONG, WHERE = 0x01, 0x02, 0x03, 0x04, 0x05
+WELCOME, RECEIVE, AWAY, GOAWAY, REFUSED, SEEN = 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
 
 BIND: Final = 0x91
 CHALLENGE: Final = 0x92
@@ -106,6 +107,13 @@ def proof(content: bytes) -> tuple[Signed, bytes]:
 def proved(pin: bytes, exporter: bytes) -> bytes:
     """What the signature in `prove` covers."""
     return pin + exporter
+
+
+def seen(tag: bytes, observed: str) -> bytes:
+    """The content of `seen`: the address of `observed` (`address:port`), as IPv6."""
+    address = ipaddress.ip_address(observed.rpartition(":")[0].strip("[]"))
+    packed = b"\0" * 10 + b"\xff\xff" + address.packed if address.version == 4 else address.packed
+    return tag + packed
 
 
 def tag_of(node_key: bytes) -> bytes:

@@ -7,9 +7,11 @@
 //! then that is open from its own side.
 //!
 //! What is to arrive is held back until the other end has had time to do the same: no probe of a path leaves of
-//! itself before, and neither greetings, initiations nor questions about sizes go where only luck would let them
-//! in. Who was called need not wait, as the peer did its part before it called. After its first probes such a
-//! path is tried when the brain asks for it, as a NAT that was spoilt forgets that only when it is left alone.
+//! itself before, the further steps do not, and neither greetings, initiations nor questions about sizes go where
+//! only luck would let them in. How long that takes is the brain's to know: it says when the peer has done its
+//! part (`release`); a second after it asked for the opening, and three after a path is new, luck is tried. After
+//! its first probes such a path is tried when the brain asks for it, as a NAT that was spoilt forgets that only
+//! when it is left alone.
 //!
 //! Where no relay carries anything, nothing is held back.
 
@@ -58,7 +60,7 @@ impl Paths {
             let is_fresh = |path: &&mut Path| path.is_new() && fresh.contains(&path.destination);
             for path in self.paths.iter_mut().filter(is_fresh) {
                 path.opening = Some(Opening::new(now));
-                path.held_until = now + HOLD;
+                path.held_until = now + HOLD_NEW;
             }
         }
     }
@@ -67,15 +69,15 @@ impl Paths {
     pub fn hold_back(&mut self, now: Moment) {
         if self.is_relayed() {
             for path in self.paths.iter_mut().filter(|path| path.is_new()) {
-                path.held_until = now + HOLD;
+                path.held_until = path.held_until.max(now + HOLD);
             }
         }
     }
 
-    /// The peer has done its part and waits.
-    pub fn release(&mut self) {
+    /// The peer has done its part, or is about to.
+    pub fn release(&mut self, now: Moment) {
         for path in &mut self.paths {
-            path.held_until = Moment::default();
+            path.held_until = path.held_until.min(now + SETTLE);
         }
     }
 
@@ -83,7 +85,7 @@ impl Paths {
     pub fn openings(&mut self, now: Moment) -> Vec<(Destination, &'static [u8])> {
         let mut due = Vec::new();
         for path in &mut self.paths {
-            let Some(opening) = path.opening.filter(|opening| opening.due <= now) else {
+            let Some(opening) = path.opening.filter(|_| path.opens_at() <= Some(now)) else {
                 continue;
             };
             path.opening = (opening.step + 1 < STEPS.len()).then(|| Opening {
@@ -96,8 +98,7 @@ impl Paths {
     }
 
     pub fn next_opening(&self) -> Option<Moment> {
-        let openings = self.paths.iter().filter_map(|path| path.opening);
-        openings.map(|opening| opening.due).min()
+        self.paths.iter().filter_map(Path::opens_at).min()
     }
 
     /// Whether packets have a relay to go by.
@@ -123,6 +124,13 @@ impl Path {
         self.kind == PathKind::Direct && self.proof().is_none() && self.heard.is_none()
     }
 
+    /// When the next step is due: the first at once, the others with what is to arrive.
+    fn opens_at(&self) -> Option<Moment> {
+        let opening = self.opening?;
+        let held = (opening.step > 0).then_some(self.held_until);
+        Some(opening.due.max(held.unwrap_or_default()))
+    }
+
     fn may_lack_a_hole(&self, now: Moment) -> bool {
         let state = self.state(now);
         self.kind == PathKind::Direct
@@ -132,7 +140,10 @@ impl Path {
 
 const STEPS: [&[u8]; 2] = [&[2], &[3, 4]];
 const BETWEEN: Duration = Duration::from_millis(150);
-/// The word that brings the peer to the same place takes a relay's round trip.
-const HOLD: Duration = Duration::from_millis(250);
+/// Words that bring the peer to the same place take the server's round trip, and two busy machines' time.
+const HOLD: Duration = Duration::from_secs(1);
+const HOLD_NEW: Duration = Duration::from_secs(3);
+/// Calls that cross each other arrive with so much between them.
+const SETTLE: Duration = Duration::from_millis(150);
 /// The ladder of initiations has climbed for some five seconds by then.
 const RELAYS_ALONE: u32 = 6;

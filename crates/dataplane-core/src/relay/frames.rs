@@ -4,7 +4,7 @@
 //! frame:  type u8, length u24 (big-endian), content
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::Deserialize;
 use serde_bytes::ByteArray;
@@ -18,11 +18,13 @@ pub const PROVE: u8 = 0x01;
 pub const SEND: u8 = 0x02;
 pub const PING: u8 = 0x03;
 pub const PONG: u8 = 0x04;
+pub const WHERE: u8 = 0x05;
 pub const WELCOME: u8 = 0x11;
 pub const RECEIVE: u8 = 0x12;
 pub const AWAY: u8 = 0x13;
 pub const GOAWAY: u8 = 0x14;
 pub const REFUSED: u8 = 0x15;
+pub const SEEN: u8 = 0x16;
 
 /// What a stream may do, and how the UDP side knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -44,6 +46,8 @@ pub enum Word<'a> {
     /// Milliseconds until it closes.
     GoAway(u32),
     Refused(&'a [u8]),
+    /// The address that a node speaks to the relay from.
+    Seen(Tag, IpAddr),
     Unknown,
 }
 
@@ -89,6 +93,11 @@ fn read(kind: u8, content: &[u8]) -> Option<Word<'_>> {
         AWAY => Word::Away(content.try_into().ok()?),
         GOAWAY => Word::GoAway(u32::from_be_bytes(content.try_into().ok()?)),
         REFUSED => Word::Refused(content),
+        SEEN => {
+            let (tag, address) = content.split_first_chunk()?;
+            let octets: [u8; 16] = address.try_into().ok()?;
+            Word::Seen(*tag, Ipv6Addr::from(octets).to_canonical())
+        }
         _ => Word::Unknown,
     };
     Some(word)
@@ -99,6 +108,7 @@ mod tests {
     use super::*;
     use crate::relay::tag_of;
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn a_datagram_is_sent_as_the_vectors_say() {
@@ -118,6 +128,16 @@ mod tests {
         }
         let whole = (Word::Receive([7; 8], b"datagram"), inbox.len());
         assert_eq!(first(&inbox), Ok(Some(whole)));
+    }
+
+    #[test]
+    fn an_address_that_was_seen_is_read_in_its_own_family() {
+        let mut inbox = Vec::new();
+        let mapped = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
+        frame(SEEN, &[&[7; 8], &mapped], &mut inbox);
+        let seen = Word::Seen([7; 8], Ipv4Addr::new(192, 0, 2, 1).into());
+        assert_eq!(first(&inbox), Ok(Some((seen, 28))));
+        assert_eq!(first(&[SEEN, 0, 0, 1, 7]), Err(Broken));
     }
 
     #[test]

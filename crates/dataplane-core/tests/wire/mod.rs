@@ -113,6 +113,8 @@ pub fn peer(public: [u8; 32], allowed: &str, endpoint: Option<SocketAddr>) -> Pe
         candidates: Vec::new(),
         paths: endpoint.into_iter().map(path).collect(),
         trials: Vec::new(),
+        spray: None,
+        fan: None,
     }
 }
 

@@ -19,7 +19,7 @@ use rustls::pki_types::ServerName;
 use serde::Serialize;
 use shore_dataplane_core::desired::{self, SocketId};
 use shore_dataplane_core::facts::Fact;
-use shore_dataplane_core::relay::frames::{PING, PONG, PROVE, Welcome, Word, first, frame};
+use shore_dataplane_core::relay::frames::{PING, PONG, PROVE, WHERE, Welcome, Word, first, frame};
 use shore_dataplane_core::relay::queue::Queue;
 use shore_dataplane_core::relay::{place_of, tag_at};
 use shore_dataplane_core::time::Moment;
@@ -40,6 +40,8 @@ pub struct Link {
     /// Datagrams that came, with the places that they are said to come from.
     arrived: VecDeque<(SocketAddr, Vec<u8>)>,
     facts: Vec<Fact>,
+    /// Of whom it was asked where they are.
+    asked: Vec<SocketAddr>,
     heard: Moment,
     pinged: Moment,
     /// When a datagram last went by it, either way.
@@ -103,6 +105,7 @@ impl Link {
             queue: Queue::default(),
             arrived: VecDeque::new(),
             facts: Vec::new(),
+            asked: Vec::new(),
             heard: now,
             pinged: now,
             used: now,
@@ -136,6 +139,19 @@ impl Link {
         self.sent += 1;
         self.stirred = true;
         true
+    }
+
+    /// Asks where the nodes at these places are seen; again only when they were left out meanwhile.
+    pub fn ask(&mut self, places: &[SocketAddr]) {
+        if self.state != State::Up {
+            return;
+        }
+        for place in places.iter().filter(|place| !self.asked.contains(place)) {
+            if let Some(tag) = tag_at(*place) {
+                self.queue.push_control(WHERE, &tag);
+            }
+        }
+        self.asked = places.to_vec();
     }
 
     pub fn next_datagram(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
@@ -326,6 +342,11 @@ impl Link {
             }
             Word::Ping(content) => self.queue.push_control(PONG, content),
             Word::Pong(content) => self.take_pong(content, now),
+            Word::Seen(tag, address) => self.facts.push(Fact::Seen {
+                link,
+                remote: place_of(*tag),
+                address: *address,
+            }),
             Word::Away(tag) => self.facts.push(Fact::Away {
                 link,
                 remote: place_of(*tag),
