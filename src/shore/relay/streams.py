@@ -196,9 +196,7 @@ class Streams:
         config = self.gate.config
         stream.admission, stream.tag = admission, tag
         self._by_tag[tag] = stream
-        if before is not stream:
-            # Who only prolongs his stay goes on with what is left of his rate.
-            self.native.admit(stream.id, tag, config.rate, self._loop.time())
+        self.native.admit(stream.id, tag, config.rate)
         if before is not None and before is not stream:
             self._say_refused(before, "another stream of this node has replaced this one")
             self.end(before, "replaced")
