@@ -165,7 +165,7 @@ impl Streams {
         };
         let stream = self.streams.get_mut(&id).expect("a tag's stream is there");
         let frame = frames::frame(RECEIVE, &[&source, datagram]);
-        self.counters.dropped_full += stream.deliver(datagram, frame);
+        self.counters.dropped_full += stream.deliver(source, datagram, frame);
         Self::wake(&mut self.ready, id, stream);
         true
     }
