@@ -120,6 +120,14 @@ pub fn set_option(fd: BorrowedFd, level: i32, name: i32, value: i32) -> Result<(
     Ok(())
 }
 
+/// Bytes that a stream's socket holds and has not sent yet.
+pub fn unsent(fd: BorrowedFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is a valid place for what this request writes.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) };
+    usize::try_from(bytes).unwrap_or(0) * usize::from(done == 0)
+}
+
 /// Bytes that wait in a socket's receive queue, as the kernel charges them (SO_MEMINFO, word 0).
 pub fn receive_queue(fd: BorrowedFd) -> usize {
     let mut words = [0u32; 9];
@@ -228,3 +236,4 @@ impl Epoll {
 }
 
 const SO_MEMINFO: i32 = 55;
+const SIOCOUTQNSD: libc::Ioctl = 0x894b;
