@@ -527,6 +527,7 @@ mod tests {
                 stun: Vec::new(),
                 filter: Some(vec![rule]),
                 links: Vec::new(),
+                bindings: Vec::new(),
             },
         })
     }

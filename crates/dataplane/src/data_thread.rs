@@ -157,8 +157,9 @@ impl DataThread {
             ..
         } = self;
         let mut batch = 0;
-        for udp in &mut sockets.udp {
-            batch += inbound.receive(plane, udp, tun, !priority.is_realtime(), now);
+        let Sockets { udp, bound, .. } = &mut *sockets;
+        for udp in udp {
+            batch += inbound.receive(plane, (udp, bound), tun, !priority.is_realtime(), now);
         }
         for link in &mut sockets.links {
             link.turn(now);
@@ -205,6 +206,7 @@ impl DataThread {
         egress.flush(sockets);
         copies.flush(sockets);
         self.sockets.settle_links(&mut self.plane, &self.epoll, now);
+        self.sockets.tend_bindings(&mut self.plane, now);
         self.settle(now);
         batch
     }
@@ -242,9 +244,8 @@ impl DataThread {
     }
 
     fn block(&mut self, now: Moment) {
-        let links = self.sockets.links.iter().filter(|link| !link.is_down());
-        let due = links.map(Link::deadline).min();
         let deadline = self.plane.deadline();
+        let due = self.sockets.deadline();
         let limit = due.map_or(deadline, |due| due.min(deadline)).since(now);
         let ready = self.epoll.wait(limit.min(LONGEST_BLOCK));
         if ready.contains(&COMMANDS) {
@@ -316,6 +317,7 @@ impl DataThread {
                 links.push(Link::new(link, fd, now)?);
             }
         }
+        let bindings = desired.bindings.clone();
         self.plane.apply(desired, seen, now)?;
 
         self.egress.flush(&mut self.sockets);
@@ -333,10 +335,12 @@ impl DataThread {
         let fresh = Sockets {
             udp: sockets,
             links,
+            bound: Vec::new(),
         };
         self.sockets
             .take(fresh, &wanted, &self.epoll)
             .map_err(named)?;
+        self.sockets.bind(&bindings, self.plane.own_tag(), now);
         self.serial = serial;
         Ok(())
     }

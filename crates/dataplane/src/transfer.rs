@@ -8,6 +8,7 @@ use shore_dataplane_core::plane::{PeerSlot, Plane, Received, Source};
 use shore_dataplane_core::time::Moment;
 
 use crate::receive_queue::SHED_ABOVE;
+use crate::relay::bound::{Bound, whose};
 use crate::tun::Tun;
 use crate::udp::Udp;
 
@@ -41,7 +42,7 @@ impl Inbound {
     pub fn receive(
         &mut self,
         plane: &mut Plane,
-        udp: &mut Udp,
+        (udp, bound): (&mut Udp, &mut [Bound]),
         tun: &mut Option<Tun>,
         sheds: bool,
         now: Moment,
@@ -54,10 +55,11 @@ impl Inbound {
             plane.note_drop(None, DropReason::Truncated, 1, now);
             return 1;
         }
-        let source = Source {
+        let here = Source {
             socket: udp.id,
             remote: arrived.remote,
         };
+        let mut by_relay = whose(bound, arrived.remote);
         let (mut at, mut count, mut owner, mut proven) = (0, 0, None, false);
         let len = arrived.len;
         let mut rest = 0..len;
@@ -75,7 +77,11 @@ impl Inbound {
                     at = 0;
                 }
                 let room = &mut self.arena[at..];
-                let received = plane.receive(source, &self.datagrams[datagram.clone()], room, now);
+                let whole = &self.datagrams[datagram.clone()];
+                let received = match origin(&mut by_relay, here, whole, now) {
+                    Some((source, begin)) => plane.receive(source, &whole[begin..], room, now),
+                    None => Received::Nothing,
+                };
                 proven |= received != Received::Nothing;
                 if let Received::Packet { peer, len } = received {
                     let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
@@ -142,6 +148,19 @@ impl Inbound {
                     *gone = gone.or(gone_for_good(&error));
                 }
             });
+    }
+}
+
+/// Where a datagram is from, and where it begins in what came; None for a relay's own word.
+fn origin(
+    by_relay: &mut Option<&mut Bound>,
+    here: Source,
+    message: &[u8],
+    now: Moment,
+) -> Option<(Source, usize)> {
+    match by_relay {
+        Some(bound) => bound.hear(here, message, now),
+        None => Some((here, 0)),
     }
 }
 

@@ -19,6 +19,7 @@ use rustls::pki_types::ServerName;
 use serde::Serialize;
 use shore_dataplane_core::desired::{self, SocketId};
 use shore_dataplane_core::facts::Fact;
+use shore_dataplane_core::relay::binding::Ticket;
 use shore_dataplane_core::relay::frames::{PING, PONG, PROVE, Welcome, Word, first, frame};
 use shore_dataplane_core::relay::queue::Queue;
 use shore_dataplane_core::relay::{place_of, tag_at};
@@ -45,6 +46,8 @@ pub struct Link {
     /// When a datagram last went by it, either way.
     used: Moment,
     stirred: bool,
+    /// What the relay's UDP side knows us by.
+    pub ticket: Option<Ticket>,
     rtt: Option<Duration>,
     /// Since when something waits and nothing left, and how much the socket held then.
     stuck: Option<(Moment, usize)>,
@@ -107,6 +110,7 @@ impl Link {
             pinged: now,
             used: now,
             stirred: false,
+            ticket: None,
             rtt: None,
             stuck: None,
             sent: 0,
@@ -308,6 +312,7 @@ impl Link {
                 self.become_state(State::Up, now);
                 self.pinged = now - BUSY_PING;
                 self.used = now;
+                self.ticket = Some(*welcome.ticket);
                 let (observed, udp) = (welcome.observed, welcome.udp);
                 self.facts.push(Fact::LinkUp {
                     link,
