@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from shore.lab.net import RoutedNet, until
-from shore.lab.relayed import PEER, RELAY, Relayed
+from shore.lab.relayed import PEER, RELAY, RELAY_UDP, Relayed
 
 pytestmark = [pytest.mark.lab]
+BOTH_SIDES = (RELAY, RELAY_UDP)
 ASKED = ("status", "show", f"paths {PEER}", f"why {PEER}", f"ping {PEER} -c 1", f"history {PEER}", "log wg0")
 
 
@@ -35,12 +36,27 @@ def test_two_nodes_that_udp_does_not_join_ping_by_the_relay(relayed: Relayed) ->
     assert pings.lost() == 0, relayed.a.log()
     path = relayed.primary()
     assert path is not None
-    assert (path.remote, path.uplink) == (RELAY, "eth0")
+    assert path.remote in BOTH_SIDES
+    assert path.uplink == "eth0"
     assert (path.local or "").startswith("192.0.2.1:")
     told = {words: relayed.a.shore(*words.split()) for words in ASKED}
     for words, text in told.items():
-        assert f"relay {RELAY}" in text, (words, text)
+        assert any(f"relay {side}" in text for side in BOTH_SIDES), (words, text)
     assert "[100::" not in "".join((*told.values(), relayed.a.shore("status", "--json")))
+
+
+def test_where_udp_is_open_to_the_relay_packets_go_by_it_and_by_the_stream_where_it_is_not(
+    relayed: Relayed,
+) -> None:
+    relayed.block()
+    relayed.up()
+    relayed.settle("relay")
+    until(lambda: relayed.goes_by(RELAY_UDP), 20)
+    at, pings = relayed.pinged(4, relayed.block_relay)
+    gap = pings.gap(at)
+    assert gap is not None
+    assert gap <= 1.0, relayed.a.log()
+    assert relayed.goes_by(RELAY), relayed.a.log()
 
 
 def test_a_full_tunnel_does_not_swallow_its_own_link(relayed: Relayed) -> None:

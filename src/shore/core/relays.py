@@ -11,6 +11,8 @@ A link is *leaving* when its relay said so, or when our own way there may have c
 then, and the old one is closed when the new one is up: a move, not a gap. Links die with a data plane, as TLS
 does, so they are dialled anew while the next plane starts.
 
+Where a relay's UDP side forwards to us, a peer's place is offered by that as well (`bindings`).
+
 A peer that a relay calls *away* is not waited for there: its place is the last to be tried, until it has
 answered from it, or until that word is old. To people a place is its relay's address.
 """
@@ -22,6 +24,7 @@ import msgspec
 
 from shore.core import timers
 from shore.core.actions import Action, Announce, CloseLink, DialRelay
+from shore.core.bindings import Bindings
 from shore.core.candidates import host_of
 from shore.core.events import (
     Event,
@@ -32,10 +35,21 @@ from shore.core.events import (
     PlaneLost,
 )
 from shore.core.score import LOSS_FREE, MS_PER_PERCENT
+from shore.core.sockets import Sockets
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
-from shore.model.desired import RelayLink
-from shore.model.facts import Away, Fact, LinkCounters, LinkDown, LinkLeaving, LinkUp, PeerCounters
+from shore.model.desired import Binding, RelayLink
+from shore.model.facts import (
+    Away,
+    Bound,
+    Fact,
+    LinkCounters,
+    LinkDown,
+    LinkLeaving,
+    LinkUp,
+    PeerCounters,
+    Unbound,
+)
 from shore.wire.relay import tag_of
 
 WARM = 2
@@ -84,6 +98,7 @@ class Relays:
 
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
+        self.bindings = Bindings()
         self.home: str | None = None
         self._known: dict[str, RelayConfig] = {}
         self._key: bytes | None = None
@@ -108,17 +123,22 @@ class Relays:
         stale = [number for number, link in self.links.items() if not self._fits(link.wish)]
         return [self._close(number) for number in stale]
 
-    def adopt(self, links: Iterable[RelayLink]) -> None:
+    def adopt(self, links: Iterable[RelayLink], bindings: tuple[Binding, ...] = ()) -> None:
         """Those that a running plane holds; its counters will tell which are up."""
         for wish in links:
             self._begin(wish).up = True
+        self.bindings.adopt(bindings, {number: link.wish.relay for number, link in self.links.items()})
 
     def follow(self, event: Event, underlay: Underlay, now: float) -> list[Action]:
         """What an event means for links, and what to dial."""
         if self._away:
             self._forget_away(event, now)
-        actions = [*self._take(event, now), *self._dial(underlay.mark, now)]
-        underlay.sockets.relays = self._addresses
+        actions = [*self._take(event, underlay.sockets, now), *self._dial(underlay.mark, now)]
+        self.bindings.keep(self._known, {link.wish.relay for link in self.links.values()})
+        self.bindings.follow(underlay.sockets)
+        underlay.sockets.relays = {**self._addresses, **self.bindings.addresses()}
+        underlay.sockets.slower = self._slower()
+        underlay.sockets.narrow = self.bindings.over_ipv6()
         return actions
 
     def moved(self) -> None:
@@ -139,25 +159,32 @@ class Relays:
     def outcome(self) -> object:
         """What peers' parts stand on; equal as long as they are."""
         links = tuple((link.wish, link.up, link.leaving) for link in self.links.values())
-        return links, frozenset(self._away)
+        return links, frozenset(self._away), self.bindings.outcome()
 
     def places(self, peer: PeerConfig) -> tuple[list[Place], list[Place]]:
         """Where a peer is at the relays that we are linked to, its home relay first; and where it is away."""
         remote = place_of(peer.public_key) if peer.relays else ""
-        every = [(number, remote) for relay in peer.relays for number in self._up(relay)]
+        ways = [(*self.bindings.by(relay), *self._up(relay)) for relay in peer.relays]
+        every = [(number, remote) for numbers in ways for number in numbers]
         away = [place for place in every if place in self._away]
         return [place for place in every if place not in self._away], away
 
     def address(self, number: int) -> str:
         """Where the relay of a link is, as it was dialled; also of a link that ended lately."""
-        return self._addresses.get(number, "that is no more")
+        binding = self.bindings.of(number)
+        return self._addresses.get(number, "that is no more") if binding is None else binding.server
 
     def observed(self, number: int) -> str | None:
         """What a relay sees a link come from."""
         link = self.links.get(number)
         return None if link is None else link.observed
 
-    def _take(self, event: Event, now: float) -> list[Action]:
+    def underlay(self, place: Place) -> Place:
+        """Which socket and endpoint a place at a relay's UDP side is reached by; others stay as they are."""
+        binding = self.bindings.of(place[0])
+        return place if binding is None else (binding.socket, binding.server)
+
+    def _take(self, event: Event, sockets: Sockets, now: float) -> list[Action]:
         match event:
             case LinkDialled():
                 return self._dialled(event)
@@ -165,11 +192,12 @@ class Relays:
                 self._dialling.discard(event.relay)
                 return self._failed(event.relay, event.reason, now)
             case FactTold():
-                return self._learn(event.fact, now)
+                return self._learn(event.fact, sockets, now)
             case PlaneAnswered():
                 return self._counted(event.links, now)
             case PlaneLost():
                 self._due.clear()
+                self.bindings.forget()
                 return [self._close(number) for number in list(self.links)]
             case _:
                 return []
@@ -206,11 +234,16 @@ class Relays:
         self._due[relay] = now + (wait if linked else min(wait, timers.RELAY_RETRY_ALONE))
         return [] if failures else [Announce(f"no link to relay {self._address(relay)}", reason)]
 
-    def _learn(self, fact: Fact, now: float) -> list[Action]:
+    def _learn(self, fact: Fact, sockets: Sockets, now: float) -> list[Action]:
         match fact:
             case LinkUp() if fact.link in self.links:
-                self.links[fact.link].observed = fact.observed
-                return self._came_up(self.links[fact.link])
+                link = self.links[fact.link]
+                link.observed = fact.observed
+                self.bindings.linked(link.wish.relay, fact.link, link.wish.name, fact.udp, sockets)
+                return self._came_up(link)
+            case Bound() | Unbound():
+                self.bindings.told(fact.binding, bound=isinstance(fact, Bound))
+                return []
             case LinkDown() if fact.link in self.links:
                 return self._went_down(fact.link, fact.reason, now)
             case LinkLeaving() if fact.link in self.links:
@@ -296,6 +329,11 @@ class Relays:
             (number, link) for number, link in self.links.items() if link.wish.relay == relay and link.up
         ]
         return [number for number, _ in sorted(found, key=lambda entry: entry[1].leaving)]
+
+    def _slower(self) -> frozenset[int]:
+        """Links to relays that forward to us by UDP as well."""
+        links = self.links.items()
+        return frozenset(number for number, link in links if self.bindings.by(link.wish.relay))
 
     def _fits(self, wish: RelayLink) -> bool:
         relay = self._known.get(wish.relay)
