@@ -14,6 +14,7 @@ from bench.many import many_peers
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
 from bench.relay import relay_throughput
+from bench.relayed import relay_flood, relay_tunnel
 from bench.relays import mesh_relays
 from shore.lab.ends import SHORE, ShoreEnd
 from shore.lab.net import until
@@ -208,6 +209,8 @@ ROWS: dict[str, Row] = {
     "many_peers": many_peers,
     "control": control_scale,
     "relay": relay_throughput,
+    "relay_flood": relay_flood,
+    "relay_tunnel": relay_tunnel,
     "mesh_server_down": mesh.server_down,
     "mesh_moves": mesh.moves,
     "mesh_restart": mesh.restarts,
