@@ -19,7 +19,7 @@ use std::time::Duration;
 use shore_dataplane_core::desired::{DesiredState, SocketId};
 use shore_dataplane_core::engine::EngineFactory;
 use shore_dataplane_core::facts::{DropReason, Fact};
-use shore_dataplane_core::plane::{Destination, Plane, Source};
+use shore_dataplane_core::plane::{Destination, Plane};
 use shore_dataplane_core::time::Moment;
 
 use crate::command::{
@@ -163,14 +163,7 @@ impl DataThread {
         }
         for link in &mut sockets.links {
             link.turn(now);
-            while let Some((remote, datagram)) = link.next_datagram() {
-                let source = Source {
-                    socket: link.id,
-                    remote,
-                };
-                inbound.take(plane, source, &datagram, tun, now);
-                batch += 1;
-            }
+            batch += inbound.take(plane, link, tun, now);
         }
         if let Some(tun) = tun {
             batch += outbound.read(plane, tun, sockets, (egress, copies), now);

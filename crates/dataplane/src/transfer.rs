@@ -9,6 +9,7 @@ use shore_dataplane_core::time::Moment;
 
 use crate::receive_queue::SHED_ABOVE;
 use crate::relay::bound::{Bound, whose};
+use crate::relay::link::Link;
 use crate::tun::Tun;
 use crate::udp::Udp;
 
@@ -84,12 +85,8 @@ impl Inbound {
                 };
                 proven |= received != Received::Nothing;
                 if let Received::Packet { peer, len } = received {
-                    let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
-                    self.coalescer.push(&self.arena, (at, len), accepts);
-                    // A packet that was joined is longer than its last piece.
-                    at = (at + datagram.len().max(len)).next_multiple_of(64);
+                    at = self.keep((at, len), datagram.len(), tun);
                     owner = Some(peer);
-                    self.packets += 1;
                 }
             }
             if rest.is_empty() {
@@ -105,22 +102,42 @@ impl Inbound {
         count
     }
 
-    /// One datagram that came by a link, up to the TUN.
+    /// What came by a link, up to the TUN. Returns the number of datagrams.
     pub fn take(
         &mut self,
         plane: &mut Plane,
-        source: Source,
-        datagram: &[u8],
+        link: &mut Link,
         tun: &mut Option<Tun>,
         now: Moment,
-    ) {
-        let received = plane.receive(source, datagram, &mut self.arena, now);
-        if let Received::Packet { peer, len } = received {
-            let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
-            self.coalescer.push(&self.arena, (0, len), accepts);
-            self.packets += 1;
-            self.write(plane, tun, Some(peer), now);
+    ) -> u32 {
+        let (mut at, mut count, mut owner) = (0, 0, None);
+        while let Some((remote, datagram)) = link.next_datagram() {
+            count += 1;
+            if at + datagram.len().max(LONGEST_JOINED) > self.arena.len() {
+                self.write(plane, tun, owner, now);
+                at = 0;
+            }
+            let socket = link.id;
+            let room = &mut self.arena[at..];
+            let received = plane.receive(Source { socket, remote }, &datagram, room, now);
+            if let Received::Packet { peer, len } = received {
+                at = self.keep((at, len), datagram.len(), tun);
+                owner = Some(peer);
+            }
         }
+        if owner.is_some() {
+            self.write(plane, tun, owner, now);
+        }
+        count
+    }
+
+    /// A packet waits in the arena to be joined and written. Returns where the next one begins.
+    fn keep(&mut self, (at, len): (usize, usize), sealed: usize, tun: &Option<Tun>) -> usize {
+        let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
+        self.coalescer.push(&self.arena, (at, len), accepts);
+        self.packets += 1;
+        // A packet that was joined is longer than its last piece.
+        (at + sealed.max(len)).next_multiple_of(64)
     }
 
     fn write(
