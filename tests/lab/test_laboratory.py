@@ -1,5 +1,6 @@
 """Two hosts, two disjoint links, changed while they carry pings: what was asked is what is measured."""
 
+import contextlib
 import itertools
 import subprocess
 import sys
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from shore.lab import pinger as pinging
 from shore.lab.laboratory import Laboratory
 from shore.lab.leftovers import sweep
 from shore.lab.link import Ending, Link
 from shore.lab.net import LabFailed
-from shore.lab.pinger import Pinger, Pings
+from shore.lab.pinger import Echoes, Pinger, Pings
 
 pytestmark = [pytest.mark.lab]
 
@@ -42,6 +44,25 @@ def test_two_disjoint_paths_are_impaired_each_for_itself() -> None:
         assert 0.38 < far.lost() / len(far.sent) < 0.64
         six = pings(lab, "fd99:1::2")
         assert 0.040 <= six.usual_rtt() < 0.050
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_pinger_kept_from_sending_is_no_slow_tunnel(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pinging._request
+
+    def late(number: int, six: bool) -> bytes:
+        time.sleep(0.05)
+        return made(number, six)
+
+    monkeypatch.setattr(pinging, "_request", late)
+    with contextlib.closing(Echoes(address)) as echoes:
+        echoes.send()
+        deadline = time.monotonic() + 2
+        while echoes.sent[0][1] is None and time.monotonic() < deadline:
+            echoes.receive()
+        ((_, rtt),) = echoes.sent
+    assert rtt is not None
+    assert 0 < rtt < 0.01
 
 
 def test_a_change_takes_effect_while_packets_flow() -> None:

@@ -85,7 +85,13 @@ def test_a_desired_state_is_one_frame_in_the_words_of_the_protocol() -> None:
         "seen": 9,
         "descriptors": ["tun", "socket:1"],
         "state": {
-            "interface": {"private_key": b"\1" * 32, "mtu": 1420, "offload": True, "probing": True},
+            "interface": {
+                "private_key": b"\1" * 32,
+                "mtu": 1420,
+                "offload": True,
+                "probing": True,
+                "overhear": False,
+            },
             "sockets": [{"id": 1, "family": 4, "uplink": None}],
             "peers": [],
             "stun": [],

@@ -43,6 +43,9 @@ pub struct Interface {
     /// False greets nobody: every peer is taken for plain WireGuard.
     #[serde(default = "yes")]
     pub probing: bool,
+    /// Whether ears that come are listened to (`Plane::overhear`).
+    #[serde(default)]
+    pub overhear: bool,
 }
 
 /// A UDP socket that the brain opened; its descriptor travels beside the message.

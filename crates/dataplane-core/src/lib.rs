@@ -21,6 +21,7 @@ mod limiter;
 mod liveness;
 pub mod offload;
 mod outputs;
+mod overheard;
 pub mod path;
 mod peer;
 pub mod plane;

@@ -16,6 +16,7 @@ use crate::desired::{LaneId, Redundancy};
 use crate::engine::Key;
 use crate::facts::{DropReason, Fact};
 use crate::outputs::Outputs;
+use crate::overheard::Overheard;
 use crate::path::{Cause, Switch};
 use crate::peer::Peer;
 use crate::plane::{Destination, Source};
@@ -35,6 +36,8 @@ pub struct Probing {
     repeat_at: Moment,
     wished: Option<Wish>,
     asked_to_initiate: Moment,
+    /// What a firewall of ours may have kept from us.
+    pub overheard: Option<Overheard>,
     /// Its own of the probes that all peers may send.
     pub share: Bucket,
     pub switches: u64,
@@ -223,6 +226,7 @@ impl Peer {
             }
             self.tell_candidates(outputs, now);
             self.try_mappings(outputs, now);
+            self.answer_overheard(outputs, now);
             self.ask_to_initiate(outputs, now);
             self.follow_first(outputs, now);
         }
@@ -232,6 +236,7 @@ impl Peer {
             .deadline(self.is_busy(now), now)
             .into_iter()
             .chain(self.paths.next_opening())
+            .chain(self.probing.overheard.map(|heard| heard.due))
             .min()
             .filter(|_| needed)
             .map(|due| due.max(earliest));

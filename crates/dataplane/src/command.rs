@@ -50,6 +50,8 @@ pub struct Descriptors {
     pub sockets: Vec<(SocketId, OwnedFd)>,
     /// Connected TCP sockets; a plane cannot give back what has become a stream.
     pub links: Vec<(SocketId, OwnedFd)>,
+    /// Packet sockets by their family; a new brain makes its own.
+    pub ears: Vec<(SocketId, OwnedFd)>,
 }
 
 pub enum Report {

@@ -400,7 +400,7 @@ impl Control {
     }
 }
 
-/// `tun`, `socket:ID` and `link:ID`, in the order of their descriptors.
+/// `tun`, `socket:ID`, `link:ID` and `ear:FAMILY`, in the order of their descriptors.
 fn named(names: &[String], fds: Vec<OwnedFd>) -> std::result::Result<Descriptors, String> {
     if fds.len() != names.len() {
         return Err(format!(
@@ -418,6 +418,7 @@ fn named(names: &[String], fds: Vec<OwnedFd>) -> std::result::Result<Descriptors
         {
             Some(("socket", Some(id))) => descriptors.sockets.push((id, fd)),
             Some(("link", Some(id))) => descriptors.links.push((id, fd)),
+            Some(("ear", Some(family))) => descriptors.ears.push((family, fd)),
             None if name == "tun" => descriptors.tun = Some(fd),
             _ => return Err(format!("no descriptor is called {name}")),
         }
@@ -500,6 +501,7 @@ mod tests {
             mtu: 1420,
             offload: true,
             probing: true,
+            overhear: true,
         };
         let ports = |protocol| Ports {
             protocol,

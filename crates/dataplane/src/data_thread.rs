@@ -25,6 +25,7 @@ use shore_dataplane_core::time::Moment;
 use crate::command::{
     Answer, Command, Counters, Description, Descriptors, Offload, Receiving, Report, Sending,
 };
+use crate::ears::Ears;
 use crate::egress::{Egress, Place};
 use crate::moderation::Moderation;
 use crate::outbound::Outbound;
@@ -64,6 +65,7 @@ struct DataThread {
     plane: Plane,
     tun: Option<Tun>,
     sockets: Sockets,
+    ears: Ears,
     epoll: Epoll,
     commands: Receiving<Command>,
     reports: Sending<Report>,
@@ -94,6 +96,7 @@ impl DataThread {
             plane: Plane::new(engines, seed, sys::now()),
             tun: None,
             sockets: Sockets::default(),
+            ears: Ears::default(),
             epoll,
             commands,
             reports,
@@ -140,6 +143,7 @@ impl DataThread {
         self.loops += 1;
         if self.loops.is_multiple_of(TURNS_PER_GLANCE) {
             self.obey();
+            self.ears.listen(&mut self.plane, &self.sockets.udp, now);
         }
         self.priority.look(now);
         if now >= self.plane.deadline() {
@@ -244,6 +248,9 @@ impl DataThread {
         if ready.contains(&COMMANDS) {
             self.obey();
         }
+        if Ears::are_among(&ready) {
+            self.ears.listen(&mut self.plane, &self.sockets.udp, now);
+        }
     }
 
     fn obey(&mut self) {
@@ -303,6 +310,7 @@ impl DataThread {
         for (id, fd) in descriptors.sockets {
             sockets.push(Udp::new(id, fd, offload).map_err(named)?);
         }
+        let overhears = desired.interface.overhear;
         let now = sys::now();
         let mut links = Vec::new();
         for (id, fd) in descriptors.links {
@@ -322,6 +330,9 @@ impl DataThread {
             self.epoll.watch(tun.fd(), TUN).map_err(named)?;
             self.tun = Some(tun);
         }
+        self.ears
+            .take(descriptors.ears, overhears, &self.epoll)
+            .map_err(named)?;
         for udp in &sockets {
             self.failing.remove(&udp.id);
         }
@@ -382,7 +393,7 @@ impl DataThread {
             descriptors: Descriptors {
                 tun: self.tun.as_ref().and_then(|tun| copy(tun.fd().as_fd())),
                 sockets: sockets.collect(),
-                links: Vec::new(),
+                ..Descriptors::default()
             },
         }
     }

@@ -5,6 +5,7 @@ pub mod command;
 pub mod confine;
 pub mod control;
 pub mod data_thread;
+mod ears;
 mod egress;
 mod frames;
 pub mod host;

@@ -128,6 +128,17 @@ pub fn unsent(fd: BorrowedFd) -> usize {
     usize::try_from(bytes).unwrap_or(0) * usize::from(done == 0)
 }
 
+pub fn option(fd: BorrowedFd, level: i32, name: i32) -> Result<i32> {
+    let mut value = 0i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    let fd = fd.as_raw_fd();
+    // SAFETY: `value` and `len` are valid places, and `len` says how large `value` is.
+    retried(|| unsafe {
+        libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut len) as isize
+    })?;
+    Ok(value)
+}
+
 /// Bytes that wait in a socket's receive queue, as the kernel charges them (SO_MEMINFO, word 0).
 pub fn receive_queue(fd: BorrowedFd) -> usize {
     let mut words = [0u32; 9];

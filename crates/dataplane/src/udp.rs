@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::io::{Error, Result};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use shore_dataplane_core::desired::SocketId;
@@ -21,6 +21,10 @@ use crate::sys::{self, retried};
 pub struct Udp {
     pub id: SocketId,
     fd: OwnedFd,
+    port: u16,
+    v4: bool,
+    /// The device it is bound to, 0 for none.
+    device: u32,
     gso: bool,
     gro: bool,
     queue: ReceiveQueue,
@@ -44,8 +48,12 @@ impl Udp {
     pub fn new(id: SocketId, fd: OwnedFd, offload: bool) -> Result<Self> {
         sys::set_nonblocking(fd.as_fd())?;
         let gro = offload && sys::set_option(fd.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        let own = UdpSocket::from(sys::duplicate(fd.as_fd())?).local_addr()?;
         Ok(Self {
             id,
+            port: own.port(),
+            v4: own.is_ipv4(),
+            device: sys::option(fd.as_fd(), libc::SOL_SOCKET, SO_BINDTOIFINDEX).unwrap_or(0) as u32,
             fd,
             gso: offload,
             gro,
@@ -57,6 +65,15 @@ impl Udp {
 
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether it receives what comes to this port by this family.
+    pub fn is_at(&self, port: u16, v4: bool) -> bool {
+        self.port == port && self.v4 == v4
+    }
+
+    pub fn device(&self) -> u32 {
+        self.device
     }
 
     pub fn gso(&self) -> bool {
@@ -360,6 +377,7 @@ fn is_from_icmp(errno: i32) -> bool {
 const PMTUDISC_PROBE: i32 = 3;
 const PMTUDISC_OMIT: i32 = 5;
 const MOST_LOCALS: usize = 4096;
+const SO_BINDTOIFINDEX: i32 = 62;
 
 #[cfg(test)]
 mod tests {

@@ -102,7 +102,13 @@ class Derivation:
         extras = [peer.extra for peer in self._peers.values() if peer.extra is not None]
         basis = Basis(
             config,
-            Interface(config.private_key, self._mtus.assumed(config), config.offload, config.probing),
+            Interface(
+                config.private_key,
+                self._mtus.assumed(config),
+                config.offload,
+                config.probing,
+                config.probing and config.overhear,
+            ),
             (*self._underlay.sockets.all(), *extras, *self._keepalive.sockets()),
             queries,
             footing.own,

@@ -1,9 +1,10 @@
 """`python -m shore.lab.pinger ADDRESS RATE`: echo requests at an even pace, each judged by its own reply.
 
 Prints one JSON line when it is ended by SIGINT or SIGTERM: a list of [sent, rtt], both in seconds, `sent` of
-CLOCK_MONOTONIC and `rtt` null where no reply came. A late reply is kept with its true age. Replies are
-stamped by the kernel, as `ping` does it: a pinger that waits for a CPU is no slow tunnel. Told to end, it
-sends no more, and waits for the replies that may still come.
+CLOCK_MONOTONIC and `rtt` null where no reply came. A late reply is kept with its true age. The kernel
+stamps a request as it enters the device, and its reply as it arrives: a pinger that waits for a CPU, before
+its request is out or after the reply is in, is no slow tunnel. Told to end, it sends no more, and waits for
+the replies that may still come.
 """
 
 import contextlib
@@ -24,6 +25,8 @@ from shore.lab.net import Host, LabFailed
 GRACE = 0.25
 LINGER = 1.0
 SO_TIMESTAMPNS = 35
+SO_TIMESTAMPING = 37
+TX_SOFTWARE, SOFTWARE = 1 << 1, 1 << 4
 
 
 class Pings(msgspec.Struct, frozen=True):
@@ -107,43 +110,80 @@ def main() -> int:
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda got, _: stopped.append(got))
-    six = ":" in address
-    family = socket.AF_INET6 if six else socket.AF_INET
-    protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
-    raw = socket.socket(family, socket.SOCK_RAW, protocol)
-    raw.setblocking(False)
-    raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    echoes = Echoes(address)
     selector = selectors.DefaultSelector()
-    selector.register(raw, selectors.EVENT_READ)
+    selector.register(echoes.raw, selectors.EVENT_READ)
     print(flush=True)
-    sent: list[list[float | None]] = []
-    stamps: list[float] = []
     start = time.monotonic()
     while not stopped:
-        due = start + len(sent) / rate
+        due = start + len(echoes.sent) / rate
         wait = due - time.monotonic()
         if wait <= 0:
-            sent.append([time.monotonic(), None])
-            stamps.append(time.time())
-            with contextlib.suppress(OSError):
-                raw.sendto(_request(len(sent) - 1, six), (address, 0))
+            echoes.send()
         elif selector.select(wait):
-            _receive(raw, sent, stamps, six)
+            echoes.receive()
     end = time.monotonic() + LINGER
-    while _is_awaited(sent, end) and selector.select(max(0.0, end - time.monotonic())):
-        _receive(raw, sent, stamps, six)
-    print(json.dumps(sent))
+    while echoes.are_awaited(end) and selector.select(max(0.0, end - time.monotonic())):
+        echoes.receive()
+    echoes.close()
+    print(json.dumps(echoes.sent))
     return 0
 
 
-def _is_awaited(sent: list[list[float | None]], end: float) -> bool:
-    """Whether a ping of the last second has no reply yet, and there is time."""
-    recent = [rtt for at, rtt in sent[-100:] if at is not None and at > end - 2 * LINGER]
-    return time.monotonic() < end and None in recent
+class Echoes:
+    """The requests to an address, and what became of them. Raises PermissionError without CAP_NET_RAW."""
+
+    def __init__(self, address: str) -> None:
+        self.sent: list[list[float | None]] = []
+        self._address = address
+        self._six = ":" in address
+        family = socket.AF_INET6 if self._six else socket.AF_INET
+        protocol = socket.IPPROTO_ICMPV6 if self._six else socket.IPPROTO_ICMP
+        self.raw = socket.socket(family, socket.SOCK_RAW, protocol)
+        self.raw.setblocking(False)
+        self.raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | SOFTWARE)
+        self._stamps: list[float] = []
+
+    def close(self) -> None:
+        """Free the socket."""
+        self.raw.close()
+
+    def send(self) -> None:
+        """Send the next one."""
+        self.sent.append([time.monotonic(), None])
+        # Until the kernel says better.
+        self._stamps.append(time.time())
+        with contextlib.suppress(OSError):
+            self.raw.sendto(_request(len(self.sent) - 1, self._six), (self._address, 0))
+
+    def receive(self) -> None:
+        """Take the stamps of requests, then a reply if there is one."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                looped, control, _, _ = self.raw.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
+                at, number = _stamp(control, SO_TIMESTAMPING), _number(looped[-REQUEST:], REQUEST_TYPES)
+                if at is not None and number is not None and number < len(self.sent):
+                    self._stamps[number] = at
+        with contextlib.suppress(BlockingIOError):
+            packet, control, _, _ = self.raw.recvmsg(2048, 512)
+            number = _number(packet if self._six else packet[(packet[0] & 15) * 4 :], REPLY_TYPES)
+            if number is not None and number < len(self.sent) and self.sent[number][1] is None:
+                self.sent[number][1] = stamp(control) - self._stamps[number]
+
+    def are_awaited(self, end: float) -> bool:
+        """Whether a ping of the last second has no reply yet, and there is time."""
+        recent = [rtt for at, rtt in self.sent[-100:] if at is not None and at > end - 2 * LINGER]
+        return time.monotonic() < end and None in recent
+
+
+REQUEST = 56
+REQUEST_TYPES, REPLY_TYPES = (8, 128), (0, 129)
 
 
 def _request(number: int, six: bool) -> bytes:
-    body = struct.pack("!HH", os.getpid() & 0xFFFF, number & 0xFFFF) + struct.pack("!Q", number) + bytes(40)
+    body = struct.pack("!HH", os.getpid() & 0xFFFF, number & 0xFFFF) + struct.pack("!Q", number)
+    body += bytes(REQUEST - 4 - len(body))
     header = struct.pack("!BBH", 128 if six else 8, 0, 0)
     if six:
         return header + body
@@ -153,23 +193,26 @@ def _request(number: int, six: bool) -> bytes:
     return struct.pack("!BBH", 8, 0, ~total & 0xFFFF) + body
 
 
-def _receive(raw: socket.socket, sent: list[list[float | None]], stamps: list[float], six: bool) -> None:
-    packet, control, _, _ = raw.recvmsg(2048, 64)
-    reply = packet if six else packet[(packet[0] & 15) * 4 :]
-    if len(reply) < 16 or reply[0] != (129 if six else 0):
-        return
-    identity, _, number = struct.unpack("!HHQ", reply[4:16])
-    if identity == os.getpid() & 0xFFFF and number < len(sent) and sent[number][1] is None:
-        sent[number][1] = stamp(control) - stamps[number]
+def _number(message: bytes, types: tuple[int, int]) -> int | None:
+    """Which of our pings an ICMP message belongs to, if it is of these types."""
+    if len(message) < 16 or message[0] not in types:
+        return None
+    identity, _, number = struct.unpack("!HHQ", message[4:16])
+    return number if identity == os.getpid() & 0xFFFF else None
 
 
 def stamp(control: list[tuple[int, int, bytes]]) -> float:
     """When the kernel received it, in Unix time; now, if it does not say."""
+    at = _stamp(control, SO_TIMESTAMPNS)
+    return time.time() if at is None else at
+
+
+def _stamp(control: list[tuple[int, int, bytes]], wanted: int) -> float | None:
     for level, kind, content in control:
-        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+        if (level, kind) == (socket.SOL_SOCKET, wanted):
             seconds, nanoseconds = struct.unpack("qq", content[:16])
             return float(seconds + nanoseconds / 1e9)
-    return time.time()
+    return None
 
 
 if __name__ == "__main__":

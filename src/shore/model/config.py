@@ -94,6 +94,7 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     offload: bool = True
     realtime: bool = True
     probing: bool = True
+    overhear: bool = True
     uplinks: tuple[Uplink, ...] = ()
     stun: tuple[Endpoint, ...] = ()
     port_mapping: bool = False

@@ -26,6 +26,7 @@ class Interface(msgspec.Struct, frozen=True):
     mtu: int
     offload: bool = True
     probing: bool = True
+    overhear: bool = False
 
 
 class Socket(msgspec.Struct, frozen=True):

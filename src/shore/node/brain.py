@@ -410,6 +410,11 @@ class Brain:
             *(f"link:{entry.id}" for entry in push.state.links),
             *(f"socket:{entry.id}" for entry in push.state.sockets),
         }
+        ears = self._openings.ears(wanted=push.state.interface.overhear)
+        if not ears:
+            self._given = {name for name in self._given if not name.startswith("ear:")}
+        wanted |= ears
+        named |= ears.keys()
         fresh = {name: fd for name, fd in wanted.items() if name in named - self._given}
         self._serial += 1
         self._mirror()

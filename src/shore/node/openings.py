@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from shore.core import actions as do
 from shore.core import events
+from shore.io.ears import open_ear
 from shore.io.sockets import SocketFailed, local_of, open_socket, open_sockets, own_end, set_mark
 from shore.model.desired import Socket
 
@@ -19,6 +20,8 @@ class Openings:
         self.sockets: dict[int, socket.socket] = {}
         self.links: dict[int, socket.socket] = {}
         self._last = 0
+        # By family; None where we may have none.
+        self._ears: dict[int, socket.socket | None] = {}
 
     def open(
         self, action: do.OpenSockets, *, held: int, former: int
@@ -99,6 +102,22 @@ class Openings:
         for opened in self.sockets.values():
             set_mark(opened, mark)
 
+    def ears(self, *, wanted: bool) -> dict[str, int]:
+        """Descriptors of what hears probes before a firewall does, by name; opened or closed as is wanted."""
+        if not wanted:
+            self._close_ears()
+            return {}
+        for family in (4, 6):
+            if family not in self._ears:
+                self._ears[family] = open_ear(family)
+        return {f"ear:{family}": ear.fileno() for family, ear in self._ears.items() if ear is not None}
+
+    def _close_ears(self) -> None:
+        for ear in self._ears.values():
+            if ear is not None:
+                ear.close()
+        self._ears.clear()
+
     def close(self, number: int) -> None:
         """One that no desired state names any more."""
         opened = self.sockets.pop(number, None)
@@ -111,6 +130,7 @@ class Openings:
             self.close(number)
         for number in list(self.links):
             self.close_link(number)
+        self._close_ears()
 
     def _add(self, opened: socket.socket) -> int:
         self._last += 1

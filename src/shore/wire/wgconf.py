@@ -9,6 +9,7 @@
     #@ Offload = on | off            #@ Name = anything
     #@ Realtime = on | off           #@ Redundancy = off | auto | interactive | always
     #@ Probing = on | off
+    #@ Overhear = on | off
     #@ Uplinks = eth0, wwan0 metered
     #@ Stun = host:port, ...         (servers that tell what we look like from outside)
     #@ PortMapping = on | off        (ask the gateways for the listen port)
@@ -41,7 +42,7 @@ INTERFACE_KEYS = (
     "PreUp", "PostUp", "PreDown", "PostDown", "SaveConfig",
 )  # fmt: skip
 PEER_KEYS = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
-OWN_INTERFACE_KEYS = ("Offload", "Realtime", "Probing", "Uplinks", "Stun", "PortMapping")
+OWN_INTERFACE_KEYS = ("Offload", "Realtime", "Probing", "Overhear", "Uplinks", "Stun", "PortMapping")
 OWN_PEER_KEYS = ("Name", "Redundancy")
 # Keys that may come more than once and add up.
 REPEATED = {"address", "dns", "preup", "postup", "predown", "postdown", "allowedips", "endpoint"}
@@ -163,6 +164,7 @@ def _tunnel(sections: list[_Section], name: str, source: str, warnings: list[str
         offload=_one(own, "offload", _switch) is not False,
         realtime=_one(own, "realtime", _switch) is not False,
         probing=_one(own, "probing", _switch) is not False,
+        overhear=_one(own, "overhear", _switch) is not False,
         uplinks=tuple(_many(own, "uplinks", parse_uplink)),
         stun=tuple(dict.fromkeys(_many(own, "stun", parse_endpoint))),
         port_mapping=_one(own, "portmapping", _switch) is True,

@@ -120,6 +120,12 @@ impl Paths {
         (now.since(proof) < 2 * SECOND).then_some(newest.destination)
     }
 
+    /// Whether there is a path to that place which answers.
+    pub fn is_answered_from(&self, source: Source, now: Moment) -> bool {
+        let place = self.position(source);
+        place.is_some_and(|place| self.paths[place].state(now) == State::Live)
+    }
+
     /// A place that the peer spoke from, to be told once.
     pub fn take_learned(&mut self) -> Option<Source> {
         self.learned.pop()

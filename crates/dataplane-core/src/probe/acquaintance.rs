@@ -64,6 +64,13 @@ pub enum Heard {
     },
 }
 
+/// Which message it was, without having taken it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    index: u32,
+    counter: u64,
+}
+
 impl Acquaintance {
     pub fn new(hello_key: HelloKey, own: &Key, peer: &Key) -> Self {
         Self {
@@ -196,6 +203,27 @@ impl Acquaintance {
         })
     }
 
+    /// What a sealed message says that was not heard yet. It may still be opened, once.
+    pub fn peek(&self, message: &[u8]) -> Option<(Mark, Vec<u8>)> {
+        let index = envelope::receiver_of(message)?;
+        let set = self.holding(index)?;
+        let (counter, content) = envelope::open(&set.keys.receiving, message)?;
+        set.window
+            .is_free(counter)
+            .then_some((Mark { index, counter }, content))
+    }
+
+    /// Whether it was opened since, or cannot be any more.
+    pub fn has_heard(&self, mark: Mark) -> bool {
+        self.holding(mark.index)
+            .is_none_or(|set| !set.window.is_free(mark.counter))
+    }
+
+    fn holding(&self, index: u32) -> Option<&KeySet> {
+        let mut held = self.offered.iter().chain(&self.acquainted);
+        held.find(|set| set.ours == index)
+    }
+
     pub fn seal(&mut self, content: &[u8]) -> Option<Vec<u8>> {
         let set = self.acquainted.first_mut()?;
         set.counter += 1;
@@ -276,8 +304,16 @@ struct Window {
 }
 
 impl Window {
+    fn is_free(&self, counter: u64) -> bool {
+        if counter >= self.next {
+            return counter != u64::MAX;
+        }
+        let age = self.next - 1 - counter;
+        age < 128 && self.seen >> age & 1 == 0
+    }
+
     fn take(&mut self, counter: u64) -> bool {
-        if counter == u64::MAX {
+        if !self.is_free(counter) {
             return false;
         }
         if counter >= self.next {
@@ -290,11 +326,7 @@ impl Window {
             self.next = counter + 1;
             return true;
         }
-        let age = self.next - 1 - counter;
-        if age >= 128 || self.seen >> age & 1 == 1 {
-            return false;
-        }
-        self.seen |= 1 << age;
+        self.seen |= 1 << (self.next - 1 - counter);
         true
     }
 }

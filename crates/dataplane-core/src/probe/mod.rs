@@ -6,6 +6,6 @@ mod envelope;
 mod keys;
 pub mod message;
 
-pub use acquaintance::{Acquaintance, Heard};
+pub use acquaintance::{Acquaintance, Heard, Mark};
 pub use envelope::{ENVELOPE, GREETING_LEN, HELLO, SEALED, WELCOME, receiver_of, tag_of};
 pub use keys::{Epoch, HelloKey, Secrets, Tag};

@@ -124,6 +124,7 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
             offload: true,
             // Most dialogues are with plain WireGuard.
             probing: false,
+            overhear: false,
         },
         sockets: vec![Socket {
             id: SOCKET,
