@@ -22,7 +22,7 @@ from shore.model.netmap import Admission
 from shore.model.relay import RelayConfig
 from shore.relay.admission import Gate, NotAdmitted
 from shore.relay.counts import Counts, Labels
-from shore.relay.room import UNSENT, Room
+from shore.relay.room import Room
 from shore.wire import relay
 
 PROVE_S = 5.0
@@ -31,9 +31,6 @@ STUCK_S = 2.0
 SWEEP_S = 0.5
 TICKET_S = 120.0
 GOAWAY_MS = 1500
-# Who takes everything is given much at once, who is slow little: see `room`.
-MOST_WRITE = 1 << 17
-LEAST_WRITE = 1 << 12
 Forward = Callable[[bytes, bytes, bytes], bool]
 
 
@@ -50,7 +47,6 @@ class Stream:
     heard: float
     full_since: float | None = None
     full_size: int = 0
-    most_write: int = MOST_WRITE
     admission: Admission | None = None
     tag: bytes = b""
     ticket: bytes = field(default_factory=lambda: os.urandom(32))
@@ -104,12 +100,12 @@ class Streams:
     def paused(self, stream: Stream) -> None:
         """The socket is full."""
         stream.full_since = self._loop.time()
-        stream.full_size = stream.room.held()
-        stream.most_write = max(stream.most_write // 2, LEAST_WRITE)
+        stream.full_size = stream.room.full()
 
     def resumed(self, stream: Stream) -> None:
         """The socket takes more."""
         stream.full_since = None
+        stream.room.free()
         self._write(stream)
 
     def end(self, stream: Stream, reason: str) -> None:
@@ -239,14 +235,12 @@ class Streams:
 
     def _write(self, stream: Stream) -> None:
         while stream.full_since is None and stream.id in self._streams:
-            ciphertext = self.native.take(stream.id, stream.most_write)
+            ciphertext = self.native.take(stream.id, stream.room.little)
             if not ciphertext:
                 return
             stream.transport.write(ciphertext)
             if not self.native.waits(stream.id):
                 return
-            if stream.full_since is None and stream.room.held() < UNSENT:
-                stream.most_write = min(stream.most_write * 2, MOST_WRITE)
-            elif stream.full_since is None:
+            if stream.full_since is None and stream.room.held() >= stream.room.little:
                 self.paused(stream)
                 stream.room.wait(partial(self.resumed, stream))

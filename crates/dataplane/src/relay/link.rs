@@ -436,13 +436,13 @@ impl Write for Socket<'_> {
 const LABEL: &[u8] = b"shore relay v1\0";
 const EXPORTER: &[u8] = b"EXPORTER-shore-relay-v1";
 const NO_RELAY: &str = "no relay answers there";
-const MOST_UNSENT: i32 = 8_192;
+const MOST_UNSENT: i32 = 32_768;
 const MOST_READS: usize = 8;
 const MOST_HEAD: usize = 8_192;
 /// What one TLS record holds.
 const RECORD: usize = 16_384;
 /// What is given to a socket that has not sent everything.
-const LITTLE: usize = 4_096;
+const LITTLE: usize = 8_192;
 const UP_WITHIN: Duration = Duration::from_secs(10);
 const DEAD_AFTER: Duration = Duration::from_secs(20);
 const STUCK_FOR: Duration = Duration::from_secs(2);
