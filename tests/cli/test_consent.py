@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.core.netmaps import MACHINE, TRUST, netmap, peer
 
 from shore.cli.main import main
 from shore.io import identity as kept
@@ -49,9 +50,9 @@ def test_prefixes_are_accepted_once_kept_and_withdrawn() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("0.0.0.0/0",), 2, "default route, which is never taken from a network"),
-        (("::/0",), 2, "default route"),
         (("10.9.0.1/24",), 2, "is no prefix"),
+        (("100.96.0.0/11",), 2, "holds addresses of the mesh itself"),
+        (("224.0.0.0/8",), 2, "never leaves the wire"),
         (("--withdraw", "10.9.0.0/24"), 1, "10.9.0.0/24 was not accepted"),
     ],
 )
@@ -60,6 +61,23 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(words: tuple[str, ...], c
     assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
     assert said in result.stderr
     assert accepted() == []
+
+
+def test_what_peers_lead_to_and_nobody_accepted_here_is_listed(tmp_path: Path) -> None:
+    network = Network("shore0", "hub", bytes(32), ("192.0.2.1:443",), TRUST.network, TRUST.root)
+    kept.draw(network)
+    (tmp_path / "state" / "node" / "machine.key").write_bytes(MACHINE.private_bytes_raw())
+    kept.keep_netmap(netmap(peer(prefixes=("10.1.0.0/24", "0.0.0.0/0"))))
+    lines = accept("10.0.0.0/8").output.splitlines()
+    assert lines == [
+        "10.0.0.0/8",
+        "laptop leads to 0.0.0.0/0: `shore accept 0.0.0.0/0` sends it what is for there",
+    ]
+    offered = json.loads(accept("--json").output)["offered"]
+    assert [(each["prefix"], each["peer"], each["accepted"]) for each in offered] == [
+        ("10.1.0.0/24", "laptop", True),
+        ("0.0.0.0/0", "laptop", False),
+    ]
 
 
 def test_without_a_network_there_is_nothing_to_accept() -> None:

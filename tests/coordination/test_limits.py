@@ -7,6 +7,7 @@ import pytest
 from tests.coordination.node import invited, join, linked
 
 from shore.coordination.limits import (
+    ADVERTS,
     ENROLMENTS,
     GUESSES,
     SIGNALS,
@@ -46,6 +47,16 @@ def test_a_node_that_floods_is_told_once_and_others_are_heard() -> None:
     assert sum(limits.signal(1, NOW + TELL_EVERY_S) for _ in range(int(9 * SIGNALS_A_SECOND))) == 450
     with pytest.raises(TooOften):
         limits.signal(1, NOW + TELL_EVERY_S)
+
+
+def test_a_node_that_leads_elsewhere_again_and_again_is_refused_and_others_are_heard() -> None:
+    limits = Limits()
+    for _ in range(int(ADVERTS)):
+        limits.advertise(1, NOW)
+    with pytest.raises(TooOften, match="other prefixes too often: say again in 10 s"):
+        limits.advertise(1, NOW)
+    limits.advertise(2, NOW)
+    limits.advertise(1, NOW + 10)
 
 
 async def test_strangers_that_guess_are_refused_and_who_was_invited_comes_in(server: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import AsyncMock, Mock
@@ -24,6 +25,20 @@ async def test_a_relay_has_one_id_everywhere(server: Path) -> None:
         admissions = (await node.hear(control.Admissions)).admissions
         relay = msgspec.msgpack.decode(whole.records["relay:relay-1"], type=Relay)
         assert list(admissions) == [relay.id] == ["relay-1"]
+
+
+async def test_an_address_is_drawn_past_what_is_in_use_around_who_joins(server: Path) -> None:
+    avoid = ("100.64.0.0/11", "100.96.0.0/12", "100.64.0.0/10", "nonsense")
+    async with linked(server) as node:
+        await node.hello()
+        secret = await invited(server)
+        content = control.enrol_content(node.nonce, secret_hash(secret), node.node_key, "one")
+        signature = signing.sign(node.key, signing.ENROL, content)
+        await node.say(control.Enrol(secret, node.node_key, "one", signature, avoid))
+        await node.hear(control.StandingIs)
+        await node.present()
+        itself = msgspec.msgpack.decode((await node.hear(control.NetmapIs)).records["self"], type=Self)
+    assert ip_address(itself.addresses[0]) in ip_network("100.112.0.0/12")
 
 
 async def test_a_new_node_key_replaces_the_old_for_all(server: Path) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, insert, select, text
 
 from shore.coordination import migrations
 from shore.coordination.database import Database, NoDatabase
 from shore.coordination.found import found, own_database
-from shore.coordination.schema import metadata, tokens
+from shore.coordination.schema import metadata, nodes, tokens
 
 TOKEN = {
     "hash": b"h" * 32,
@@ -26,6 +27,16 @@ TOKEN = {
     "ephemeral": False,
     "role": "node",
     "created_at": 1.5,
+}
+
+NODE = {
+    "machine_key": b"m" * 32,
+    "role": "node",
+    "name": "laptop",
+    "user": "owner",
+    "tags": [],
+    "ephemeral": False,
+    "enrolled_at": 1.5,
 }
 
 
@@ -43,17 +54,26 @@ async def test_an_empty_database_becomes_what_the_program_knows(empty: str) -> N
     await database.close()
 
 
+def made_at_once(connection: Connection) -> None:
+    """As the tables were before there were steps: those of the first, and no version."""
+    with Operations.context(MigrationContext.configure(connection)):
+        migrations.m0001_first.upgrade()
+
+
 async def test_tables_that_were_made_at_once_are_taken_on_without_loss(empty: str) -> None:
     database = Database(empty)
     async with database.writing() as connection:
-        await connection.run_sync(metadata.create_all)
+        await connection.run_sync(made_at_once)
         await connection.execute(tokens.insert().values(TOKEN))
+        await connection.execute(insert(nodes).values({**NODE, "prefixes": ["10.1.0.0/24"]}).inline())
     await database.migrate()
     async with database.reading() as connection:
         assert await connection.run_sync(differences) == []
         assert await connection.run_sync(migrations.revision_of) == migrations.HEAD
         (row,) = (await connection.execute(select(tokens))).mappings()
         assert {**row, **TOKEN} == row
+        (node,) = await connection.execute(select(nodes))
+        assert (node.prefixes, node.advertised) == (["10.1.0.0/24"], [])
     await database.close()
 
 

@@ -16,6 +16,7 @@ from shore.cli.main import main
 from shore.coordination.backup import backup, restore
 from shore.coordination.database import Database, NoDatabase
 from shore.coordination.found import database_of, found, own_database
+from shore.coordination.migrations import HEAD
 from shore.coordination.moving import copy, describe, use
 from shore.coordination.repository import Invitation, Repository
 from shore.coordination.schema import metadata, networks
@@ -173,7 +174,7 @@ async def test_a_backup_of_another_database_is_restored_to_sqlite(state: Path, p
 
 async def test_people_see_where_it_is_and_what_is_in_it(state: Path) -> None:
     first, *counts = await describe(database_of(state))
-    assert first == f"sqlite:///{state}/server/server.db at step 0001 of 0001"
+    assert first == f"sqlite:///{state}/server/server.db at step {HEAD} of {HEAD}"
     assert "nodes  4" in counts
 
 

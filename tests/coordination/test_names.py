@@ -41,6 +41,11 @@ def test_an_address_is_free_and_not_in_use_locally() -> None:
         taken.add(str(address))
 
 
+def test_where_all_is_in_use_around_an_address_is_drawn_all_the_same() -> None:
+    halves = [IPv4Network("100.64.0.0/11"), IPv4Network("100.96.0.0/11")]
+    assert names.usable(names.draw_v4((), random.Random(1).randrange, halves))
+
+
 def test_no_address_left_is_said() -> None:
     with pytest.raises(names.NoRoom, match="no address left"):
         names.draw_v4((), lambda _: 0)

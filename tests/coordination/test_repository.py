@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 
 from shore.coordination.found import found, own_database
 from shore.coordination.moving import copy
+from shore.coordination.names import within_range
 from shore.coordination.repository import Invitation, NotEnrolled, Repository
 
 NOW = 1_000_000.0
@@ -46,6 +48,15 @@ async def test_a_reusable_token_makes_names_and_addresses_of_their_own(repositor
     assert [row.name for row in rows] == ["kitchen", "kitchen-2", "kitchen-3"]
     assert len({row.v4 for row in rows} | {row.v6 for row in rows}) == 6
     assert {(row.user, tuple(row.tags), row.ephemeral) for row in rows} == {("ann", ("tag:tv",), True)}
+
+
+async def test_an_address_is_not_drawn_from_what_is_in_use_around(repository: Repository) -> None:
+    secret = await repository.invite(Invitation(reusable=True), "root", NOW)
+    avoid = within_range(("100.64.0.0/11", "100.96.0.0/12", "10.0.0.0/8", "100.64.0.0/10", "nonsense"))
+    assert [str(network) for network in avoid] == ["100.64.0.0/11", "100.96.0.0/12"]
+    for number in range(5):
+        row = await repository.enrol(key(number), key(1000 + number), secret, "one", NOW, avoid=avoid)
+        assert IPv4Address(row.v4) in IPv4Network("100.112.0.0/12")
 
 
 async def test_a_token_is_whole_again_where_the_enrolment_failed(repository: Repository) -> None:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from shore.coordination.whereabouts import MOST_CANDIDATES, is_address, is_sound, sound
+from shore.coordination.whereabouts import (
+    MOST_CANDIDATES,
+    MOST_PREFIXES,
+    fitting,
+    is_address,
+    is_sound,
+    sound,
+)
 from shore.model.desired import Candidate
 from shore.wire import control
 
@@ -28,6 +35,21 @@ def test_few_candidates_and_relays_that_there_are() -> None:
     many = tuple(Candidate(f"192.0.2.1:{port}", "host") for port in range(1, 50))
     kept = sound(control.Whereabouts((many[0], *many), ("gone", "here", "here")), {"here"})
     assert kept == control.Whereabouts(many[:MOST_CANDIDATES], ("here",))
+
+
+def test_what_a_node_may_lead_to() -> None:
+    fit = ("10.1.0.0/24", "fd77::/64", "0.0.0.0/0", "::/0", "203.0.113.7/32")
+    unfit = (
+        "10.1.0.1/24",
+        "nonsense",
+        "100.64.0.0/10",
+        "100.0.0.0/8",
+        "fd01::/64",
+        "127.0.0.0/8",
+        "ff02::/16",
+    )
+    assert fitting((*fit, *unfit, *fit), "fd01::/48") == fit
+    assert len(fitting(tuple(f"10.1.{number}.0/24" for number in range(200)), "fd01::/48")) == MOST_PREFIXES
 
 
 def test_a_relay_may_have_a_name() -> None:

@@ -7,7 +7,8 @@ from shore.core import mesh
 from shore.core.netmap import verified
 from shore.model.config import Endpoint, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
-from shore.model.netmap import Netmap, Record, Relay, Signed
+from shore.model.filter import Ports, Rule
+from shore.model.netmap import Filter, Netmap, Record, Relay, Signed
 
 BASE = TunnelConfig("shore0", bytes(32))
 
@@ -29,15 +30,41 @@ def test_peers_own_their_addresses_and_have_names() -> None:
     assert only.candidates == (Candidate("192.0.2.2:41641", "host"),)
 
 
-def test_prefixes_need_consent_and_a_default_route_has_none() -> None:
-    wanted = peer(prefixes=("192.168.7.0/24", "10.0.0.0/8", "0.0.0.0/0", "fd77::/64"))
-    assert config(wanted).peers[0].allowed_ips == ("100.64.0.2/32",)
-    accepted = ("192.168.0.0/16", "0.0.0.0/32", "fd77::/48")
-    assert config(wanted, accepted=accepted).peers[0].allowed_ips == (
-        "100.64.0.2/32",
+def beyond(*accepted: str) -> tuple[str, ...]:
+    offered = ("192.168.7.0/24", "10.0.0.0/8", "0.0.0.0/0", "fd77::/64", "::/0", "100.96.0.0/24", "0.0.0.0/1")
+    return config(peer(prefixes=offered), accepted=accepted).peers[0].allowed_ips[1:]
+
+
+def test_prefixes_need_consent_and_a_default_route_that_of_exactly_itself() -> None:
+    assert beyond() == ()
+    assert beyond("192.168.0.0/16", "0.0.0.0/32", "fd77::/48", "128.0.0.0/1") == (
         "192.168.7.0/24",
         "fd77::/64",
     )
+    assert beyond("10.0.0.0/9", "10.0.0.0/24") == ()
+    assert beyond("0.0.0.0/0") == ("0.0.0.0/0",)
+    assert beyond("::/0") == ("::/0",)
+    assert beyond("0.0.0.0/1", "128.0.0.0/1") == ("192.168.7.0/24", "10.0.0.0/8")
+
+
+def test_no_consent_makes_an_address_of_the_mesh_somebody_elses() -> None:
+    assert beyond("100.64.0.0/10", "100.96.0.0/24") == ()
+
+
+def test_what_comes_in_goes_to_our_own_addresses_and_to_what_we_lead_to_whatever_the_server_says() -> None:
+    everywhere = ("0.0.0.0/0", "::/0")
+    wide = Filter(
+        (Rule(everywhere, everywhere, (Ports(),)), Rule(everywhere, ("172.17.0.0/16",), (Ports(),)))
+    )
+    own = ("100.64.0.1/32", "fd12:3456:789a::1/128")
+    assert config(wide).filter == (Rule(everywhere, own, (Ports(),)),)
+    made = config(wide, advertised=("172.17.0.0/24",))
+    assert made.advertised == ("172.17.0.0/24",)
+    assert made.filter is not None
+    assert [rule.destinations for rule in made.filter] == [
+        ("100.64.0.1/32", "172.17.0.0/24", "fd12:3456:789a::1/128"),
+        ("172.17.0.0/24",),
+    ]
 
 
 def test_a_peer_whose_lease_ran_out_is_left_out() -> None:

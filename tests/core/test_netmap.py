@@ -72,6 +72,7 @@ def test_who_signed_what_for_whom_is_checked(held: Held, reason: str) -> None:
         (peer(user="\x1b[31mroot"), "cannot be shown"),
         (peer(tags=("tag:\n",)), "cannot be shown"),
         (peer(prefixes=("everything",)), "is no prefix"),
+        (peer(prefixes=("10.0.0.0/8", "10.0.0.0/255.0.0.0")), "prefix 10.0.0.0/8 is there twice"),
         (peer(node_key=OWN_KEY), "key .* is there twice"),
         (own(node_key=b"short"), "is no key"),
         (Filter((Rule(("100.64.0.0/10",), ("nowhere",), (Ports(),)),)), "is no prefix"),

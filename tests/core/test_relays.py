@@ -21,7 +21,7 @@ from shore.core.events import (
 from shore.core.node import Node
 from shore.core.relays import is_place, place_of
 from shore.core.status import tunnel_status
-from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
+from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig, Uplink
 from shore.model.desired import Binding, Path, RelayLink, Socket
 from shore.model.facts import (
     Acquainted,
@@ -55,13 +55,13 @@ A, B, C = relay("a"), relay("b"), relay("c")
 class Table:
     """A node with relays and one peer whose home relay is `home`; its plane runs."""
 
-    def __init__(self, *relays: RelayConfig, home: str = "a") -> None:
+    def __init__(self, *relays: RelayConfig, home: str = "a", uplinks: tuple[Uplink, ...] = ()) -> None:
         self.node, self.now, self.serial, self.said = Node(), 100.0, 0, list[str]()
         peer = PeerConfig(
             PEER, allowed_ips=("10.0.0.2/32",), endpoints=(Endpoint("192.0.2.2", 51820),), relays=(home,)
         )
         self.config = TunnelConfig(
-            "wg0", ME, ("10.0.0.1/24",), peers=(peer,), relays=relays, admission_key=KEY
+            "wg0", ME, ("10.0.0.1/24",), peers=(peer,), relays=relays, admission_key=KEY, uplinks=uplinks
         )
         self.dialled = self.tell(Configured(self.config))
         self.tell(SocketsOpened(51820, (Socket(1, 4), Socket(2, 6))))
@@ -96,6 +96,22 @@ class Table:
 
     def ways(self) -> list[tuple[str, int, str]]:
         return [(path.kind, path.socket, path.remote) for path in self.paths()]
+
+
+def test_a_link_that_leaves_by_a_metered_uplink_is_a_standby_over_a_restart_of_the_brain_too() -> None:
+    table = Table(A, uplinks=(Uplink("wwan0", metered=True), Uplink("eth0")))
+    eth0, wwan0 = Link("eth0", 2, True, 1500, ("192.0.2.1",)), Link("wwan0", 3, True, 1500, ("10.9.0.1",))
+    table.tell(LinksChanged((eth0, wwan0)))
+    table.tell(LinkDialled("a", 50, "a.example", "10.9.0.1:4000"))
+    table.fact(LinkUp(50, "203.0.113.1:4000"))
+    desired = table.node.desired()
+    assert desired is not None
+    assert [(wish.id, wish.uplink) for wish in desired.links] == [(50, "wwan0")]
+    assert [path.metered for path in table.paths() if path.kind == "relay"] == [True]
+    after = Node()
+    after.handle(Attached(table.config, 7, desired, 51820), 0.0)
+    after.handle(LinksChanged((eth0, wwan0)), 0.0)
+    assert 50 in after.underlay.metered(table.config)
 
 
 def dial(config: RelayConfig) -> DialRelay:

@@ -1,5 +1,6 @@
 """Joining and leaving a network, against a server over TLS on loopback."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,12 @@ from tests.io.control_server import ControlServer
 
 from shore import _native
 from shore.io import identity as kept
-from shore.io.joining import NotJoined, join, leave
+from shore.io import joining
+from shore.io.identity import Identity, Network
+from shore.io.joining import NotJoined, leave
 from shore.model.netmap import Signed
 from shore.wire import control
+from shore.wire.token import Token
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +27,19 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def silent(_said: str) -> None:
     return None
+
+
+async def join(
+    token: Token,
+    name: str,
+    interface: str,
+    within: float,
+    say: Callable[[str], None],
+    *,
+    proxy: str | None = None,
+) -> Identity:
+    asked = Network(interface, name, token.root, token.addresses, proxy=proxy)
+    return await joining.join(token, asked, within, say)
 
 
 async def test_a_token_makes_a_member_and_everything_is_on_disk(tmp_path: Path, state: Path) -> None:

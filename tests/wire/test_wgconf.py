@@ -109,6 +109,7 @@ PEER_KEYS = f"{KEYS}[Peer]\nPublicKey = {key_text(PEER)}\n"
         (KEYS + "Table = main?", 3, "routing table's number"),
         (KEYS + "FwMark = x", 3, "32 bits"),
         (KEYS + "#@ Offlod = on", 3, "did you mean Offload?"),
+        (KEYS + "#@ Proxy = http://p:3128", 3, "a tunnel from a file has neither"),
         (KEYS + "#@ Offload = yes", 3, "`on` or `off`"),
         (KEYS + "#@ Probing = never", 3, "`on` or `off`"),
         (KEYS + "Probing = off", 3, "has no key `Probing`"),

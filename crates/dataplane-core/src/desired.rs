@@ -65,6 +65,9 @@ pub struct Link {
     /// The relay's id, for the brain's own use.
     #[serde(default)]
     pub relay: String,
+    /// By which uplink its packets leave, where that is known; for the brain's own use as well.
+    #[serde(default)]
+    pub uplink: Option<String>,
     /// SHA-256 of the relay's SubjectPublicKeyInfo; absent where the system's CAs judge `name`.
     pub pin: Option<ByteArray<32>>,
     /// The host that was dialled: a name, or an address without brackets.

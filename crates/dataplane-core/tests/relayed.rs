@@ -36,6 +36,7 @@ fn link() -> Link {
     Link {
         id: LINK,
         relay: String::new(),
+        uplink: None,
         pin: Some(ByteArray::new([1; 32])),
         name: "relay.example".into(),
         admission: ByteBuf::from([2; 8]),

@@ -23,6 +23,7 @@ fn wish(pin: Option<[u8; 32]>) -> desired::Link {
     desired::Link {
         id: 5,
         relay: String::new(),
+        uplink: None,
         pin: pin.map(ByteArray::new),
         name: "127.0.0.1".into(),
         admission: ByteBuf::from(ADMISSION),

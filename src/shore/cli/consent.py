@@ -1,26 +1,36 @@
-"""`shore accept`: the prefixes beyond their own addresses that peers of the network may route here.
+"""`shore accept`: the prefixes beyond their own addresses that are routed to peers of the network.
 
 A netmap comes from a server, and this machine's owner has the last word: what was not accepted is left out
 where the tunnel is configured (`core.mesh`). Accepted prefixes are kept with the identity, and a running node
 takes them at once.
 """
 
-import ipaddress
-
 import click
 import msgspec
 
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain
+from shore.core.consent import is_accepted, unfit
+from shore.core.netmap import NotTaken
 from shore.io import identity as kept
 from shore.io.identity import Identity
 from shore.io.runtime import Runtime
+from shore.model.netmap import NODE_RANGE_V4
 from shore.wire import api
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """A prefix that a peer leads to."""
+
+    prefix: str
+    peer: str
+    accepted: bool
 
 
 class Accepted(msgspec.Struct, frozen=True):
     """What `--json` prints."""
 
     accepted: tuple[str, ...]
+    offered: tuple[Offered, ...]
     schema: int = 1
 
 
@@ -29,9 +39,10 @@ class Accepted(msgspec.Struct, frozen=True):
 @click.option("--withdraw", is_flag=True, help="Accept these no longer.")
 @click.option("--json", "as_json", is_flag=True, help="Print what is accepted afterwards as JSON, schema 1.")
 def accept(prefixes: tuple[str, ...], *, withdraw: bool, as_json: bool) -> None:
-    """Let peers of the network route these prefixes to this node; without any, list what is accepted.
+    """Send what is meant for these prefixes to the peers that lead there; without any, list what is accepted.
 
-    Addresses of the network need no consent, and default routes are never taken from it.
+    Addresses of the network need no consent. A prefix within an accepted one is accepted as well; a default
+    route is only where it was accepted as such: `shore accept 0.0.0.0/0 ::/0`.
     """
     given = [_parse(text) for text in prefixes]
     joined = _joined()
@@ -44,20 +55,36 @@ def accept(prefixes: tuple[str, ...], *, withdraw: bool, as_json: bool) -> None:
         wanted = tuple(dict.fromkeys((*before, *given)))
     if wanted != before:
         _keep(joined, wanted)
+    offered = _offered(joined, wanted)
     if as_json:
-        click.echo(msgspec.json.encode(Accepted(wanted)).decode())
-    else:
-        click.echo("\n".join(wanted) or "no prefix beyond the addresses of the network is accepted")
+        click.echo(msgspec.json.encode(Accepted(wanted, offered)).decode())
+        return
+    click.echo("\n".join(wanted) or "no prefix beyond the addresses of the network is accepted")
+    for each in offered:
+        if not each.accepted:
+            click.echo(
+                f"{each.peer} leads to {each.prefix}: `shore accept {each.prefix}` sends it what is for there"
+            )
+
+
+def _offered(joined: Identity, accepted: tuple[str, ...]) -> tuple[Offered, ...]:
+    """As the netmap on disk says."""
+    try:
+        netmap = joined.netmap()
+    except NotTaken:
+        return ()
+    ranges = (NODE_RANGE_V4, netmap.names.range_v6)
+    return tuple(
+        Offered(prefix, peer.name, is_accepted(prefix, accepted, ranges))
+        for peer in netmap.peers
+        for prefix in peer.prefixes
+    )
 
 
 def _parse(text: str) -> str:
-    try:
-        network = ipaddress.ip_network(text)
-    except ValueError as error:
-        fail(f"`{text}` is no prefix: {error}", USAGE)
-    if network.prefixlen == 0:
-        fail(f"{network} is a default route, which is never taken from a network", USAGE)
-    return str(network)
+    if (why := unfit(text)) is not None:
+        fail(why, USAGE)
+    return text
 
 
 def _keep(joined: Identity, wanted: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ from shore.io import identity as kept
 from shore.io import programs as kept_programs
 from shore.io import runtime, state
 from shore.io.doors import DoorShut
-from shore.io.links import read_links
+from shore.io.links import read_links, read_taken
 from shore.io.process import keepers_environment
 from shore.io.programs import NAMES, Founded, NotRun, Sockets
 from shore.io.runtime import Runtime
@@ -46,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
     name: str | None
     interface: str
     within: float
+    routes: tuple[str, ...] = ()
 
 
 def found_network(plan: Plan) -> None:
@@ -70,7 +71,7 @@ def found_network(plan: Plan) -> None:
             opened.close()
         own = parse_token(_invite(FIRST_TOKEN_S))
         here = msgspec.structs.replace(own, addresses=(f"127.0.0.1:{plan.ports.port}",))
-        mesh.join_network(here, name, plan.interface, plan.within)
+        mesh.join_network(here, mesh.Wish(plan.interface, name, advertised=plan.routes), plan.within)
         token = _invite(3600.0)
     except BaseException as error:
         _undo(plan.interface, sockets.values())
@@ -109,6 +110,7 @@ def _refuse_second() -> None:
 def _found(plan: Plan, advertise: tuple[str, ...]) -> None:
     words = ["found", "--state", str(state.root().absolute()), "--name", plan.network]
     words += [word for address in advertise for word in ("--advertise", address)]
+    words += [word for prefix in asyncio.run(read_taken()) for word in ("--avoid", prefix)]
     words += ["--port", str(plan.ports.port), "--stun-port", str(plan.ports.stun_port)]
     state.root().mkdir(mode=0o700, parents=True, exist_ok=True)
     done = subprocess.run(

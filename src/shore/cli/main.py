@@ -16,8 +16,8 @@ import click
 import msgspec
 
 from shore import __version__, _native
+from shore.cli import advertising, mesh, peers, programs
 from shore.cli import cleanup as clean
-from shore.cli import mesh, peers, programs
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain, running, seconds
 from shore.cli.consent import accept
@@ -26,6 +26,7 @@ from shore.cli.netcheck import netcheck
 from shore.cli.ping import ping
 from shore.cli.policy import policy
 from shore.cli.relay import relay
+from shore.cli.routes import routes as node_routes
 from shore.cli.server import invite, nodes, server, tokens
 from shore.cli.start import NotStarted, become_brain, give_brain, start, take_down
 from shore.cli.unit import unit_text
@@ -68,6 +69,12 @@ def main() -> None:
 @click.option("--stun-port", type=PORT, default=3478, show_default=True, help="With --new: the UDP port.")
 @click.option("--name", help="With --new, --join: what this node shall be called; else as the machine is.")
 @click.option("--interface", default="shore0", show_default=True, help="With either: the tunnel's name.")
+@click.option(
+    advertising.OPTION,
+    "routes",
+    metavar="PREFIX,...",
+    help="In a network: what this machine would lead others to.",
+)
 @click.option("--proxy", metavar="URL", help="With --join or alone: reach server and relays through it.")
 @click.option("--timeout", default="30s", show_default=True, help="With either: how long to try to join.")
 @click.option("--foreground", is_flag=True, help="Stay until the tunnel goes down; SIGINT takes it down.")
@@ -86,6 +93,7 @@ def up(
     stun_port: int,
     name: str | None,
     interface: str,
+    routes: str | None,
     proxy: str | None,
     timeout: str,
     foreground: bool,
@@ -96,25 +104,31 @@ def up(
     Without CONF: found a network (--new), join one (--join), or resume the one that this machine is in.
     Returns when the device is configured and the processes run, whether or not a peer answers yet.
     """
+    advertised = advertising.parse_routes(routes)
     if new:
         if conf is not None or join_from is not None or join_file is not None:
             fail("it is `shore up --new`, without CONF and without a token", USAGE)
         from shore.cli import founding  # noqa: PLC0415  (netlink takes a tenth of a second)
 
         ports = Founded(network, port, stun_port)
-        founding.found_network(founding.Plan(network, advertise, ports, name, interface, seconds(timeout)))
+        founding.found_network(
+            founding.Plan(network, advertise, ports, name, interface, seconds(timeout), advertised or ())
+        )
         return
     if join_from is not None or join_file is not None:
         if conf is not None or (join_from is not None and join_file is not None):
             fail("it is `shore up --join TOKEN` or `shore up --join-file FILE`, without CONF", USAGE)
         token = mesh.read_token(join_from, join_file)
-        mesh.join_network(token, name, interface, seconds(timeout), proxy or None)
+        wish = mesh.Wish(interface, name, proxy or None, advertised or ())
+        mesh.join_network(token, wish, seconds(timeout))
         return
     if conf is None:
         if (founded := programs.known()) is not None:
             programs.start_programs(founded)
-        mesh.resume(proxy)
+        mesh.resume(proxy, advertised)
         return
+    if advertised is not None:
+        fail(f"{advertising.OPTION} is of a network: a file says with AllowedIPs who leads where", USAGE)
     confirm_s = None if confirm is None else seconds(confirm)
     if foreground and systemd.is_asked_for():
         _go_on_as_brain(conf, confirm_s)
@@ -340,3 +354,4 @@ for command in (
     main.add_command(command)
 for command in (programs.start, programs.stop, db):
     server.add_command(command)
+nodes.add_command(node_routes)

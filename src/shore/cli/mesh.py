@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from shore.cli import boot
+from shore.cli import advertising, boot
 from shore.cli.asking import FAILED, NOT_RUNNING, TIMED_OUT, USAGE, fail, obtain, running
 from shore.cli.peers import one
 from shore.cli.start import NotStarted, give_brain, start
 from shore.core.netmap import LABEL, NotTaken
 from shore.io import identity as kept
-from shore.io.identity import Identity
+from shore.io.identity import Identity, Network
 from shore.io.proxy import parse_proxy
 from shore.io.runtime import Runtime
 from shore.model.config import TunnelConfig
@@ -65,37 +65,50 @@ def read_token(join_from: str | None, file: str | None) -> Token:
         fail(str(error), USAGE)
 
 
-def join_network(
-    token: Token, name: str | None, interface: str, within: float, proxy: str | None = None
-) -> None:
+class Wish(msgspec.Struct, frozen=True):
+    """As what to join: the tunnel's name, the node's (None: the machine's), a proxy, and what to lead to."""
+
+    interface: str
+    name: str | None = None
+    proxy: str | None = None
+    advertised: tuple[str, ...] = ()
+
+
+def join_network(token: Token, wish: Wish, within: float) -> None:
     """Become a member and bring up the tunnel; returns when it has its address and a link to the server."""
     # aiohttp takes a tenth of a second, which no other command has to wait for.
     from shore.io.joining import NotJoined, join  # noqa: PLC0415
 
-    name = default_name() if name is None else name
+    name = default_name() if wish.name is None else wish.name
     if not LABEL.match(name):
         fail(f"`{name}` is no name for a node: a to z, 0 to 9 and `-`, at most 63 of them", USAGE)
-    _check_proxy(proxy)
-    deadline = time.monotonic() + within
+    _check_proxy(wish.proxy)
+    deadline, interface = time.monotonic() + within, wish.interface
     try:
         Runtime(interface).make()
-        joined = asyncio.run(join(token, name, interface, within, _say, proxy=proxy))
+        asked = Network(
+            interface, name, token.root, token.addresses, proxy=wish.proxy, advertised=wish.advertised
+        )
+        joined = asyncio.run(join(token, asked, within, _say))
     except (NotJoined, kept.Damaged) as error:
         fail(str(error), TIMED_OUT if "within" in str(error) else FAILED)
     except OSError as error:
         fail(f"{error.filename}: {(error.strerror or '').lower()}: run as root", FAILED)
     except KeyboardInterrupt:
         fail("interrupted: this machine did not join", FAILED)
-    _bring_up(joined)
+    told = _bring_up(joined)
     if (missing := boot.enable([boot.tunnel_unit(interface)])) is not None:
         click.echo(f"note: {missing}", err=True)
-    _wait_for_server(interface, deadline)
+    _wait_for_server(interface, deadline, told)
+    if wish.advertised:
+        advertising.say(joined)
 
 
-def resume(proxy: str | None = None) -> None:
+def resume(proxy: str | None = None, advertised: tuple[str, ...] | None = None) -> None:
     """Bring up the tunnel of the network that this machine joined, with or without its server.
 
-    A `proxy` is kept in place of the former one; an empty one leaves it to the environment.
+    A `proxy` is kept in place of the former one; an empty one leaves it to the environment. So is what is
+    `advertised`.
     """
     _check_proxy(proxy)
     joined = _joined()
@@ -107,6 +120,11 @@ def resume(proxy: str | None = None) -> None:
         )
     if proxy is not None:
         joined = _keep_proxy(joined, proxy or None)
+    if advertised is not None:
+        joined = advertising.advertise(joined, advertised)
+        advertising.say(joined)
+        if Runtime(joined.network.interface).is_held("brain"):
+            return
     _bring_up(joined)
 
 
@@ -221,7 +239,8 @@ def _peer_row(tunnel: TunnelStatus, at: int) -> tuple[str, str, str, str]:
     return peer.name or peer.public_key, addresses, "connected" if peer.connected else "silent", tunnel.name
 
 
-def _bring_up(joined: Identity) -> None:
+def _bring_up(joined: Identity) -> tuple[str, ...]:
+    """Returns the notes that were told."""
     try:
         config = joined.tunnel(time.time())
     except NotTaken as error:
@@ -234,13 +253,20 @@ def _bring_up(joined: Identity) -> None:
         click.echo(f"note: {note}", err=True)
     addresses = " and ".join(text.partition("/")[0] for text in config.addresses)
     click.echo(f"{config.name} is up as {joined.network.name}: {addresses}")
+    return notes
 
 
-def _wait_for_server(name: str, deadline: float) -> None:
+def _wait_for_server(name: str, deadline: float, told: tuple[str, ...]) -> None:
+    """Until there is a link; what is known of the surroundings by then is told, once."""
     while time.monotonic() < deadline:
-        if any(
-            link.kind == "server" and link.state == "up" for tunnel in running(name) for link in tunnel.links
-        ):
+        linked = [
+            tunnel
+            for tunnel in running(name)
+            if any(link.kind == "server" and link.state == "up" for link in tunnel.links)
+        ]
+        if linked:
+            for note in (note for note in linked[0].notes if note not in told):
+                click.echo(f"note: {note}", err=True)
             return
         time.sleep(0.05)
     click.echo("note: there is no link to the server yet; `shore status` says when there is", err=True)

@@ -5,6 +5,7 @@ import time
 import click
 import msgspec
 
+from shore.cli import advertising
 from shore.cli import show as text
 from shore.cli.asking import FAILED, NOT_RUNNING, UNREACHABLE, USAGE, fail, obtain, running, seconds
 from shore.cli.whom import Known, NotOne, find, known
@@ -104,18 +105,29 @@ def history(peer: str, name: str | None, since: str | None, as_json: bool) -> No
 
 
 @click.command("set")
-@click.argument("name")
-@click.argument("words", nargs=-1, required=True, metavar="[PEER] KEY=VALUE...")
-def amend(name: str, words: tuple[str, ...]) -> None:
+@click.argument("name", required=False)
+@click.argument("words", nargs=-1, metavar="[PEER] KEY=VALUE...")
+@click.option(
+    advertising.OPTION, "routes", metavar="PREFIX,...", help="What this machine leads its network to; kept."
+)
+def amend(name: str | None, words: tuple[str, ...], routes: str | None) -> None:
     """Change what is in force now, and not the file.
 
     \b
     shore set NAME PEER redundancy=off|auto|interactive|always
     shore set NAME PEER name=NAME
     shore set NAME "uplinks=eth0, wwan0 metered"
+    shore set --advertise-routes 10.1.0.0/24,fd77::/64
 
-    `shore reload` brings back what the file says.
+    `shore reload` brings back what the file says. Routes that are advertised stay so; "" ends them.
     """
+    if routes is not None and name is None:
+        advertising.change(routes)
+        return
+    if name is None or routes is not None:
+        fail(
+            "it is `shore set NAME [PEER] KEY=VALUE...`, or `shore set --advertise-routes PREFIX,...`", USAGE
+        )
     changes = [word.partition("=")[::2] for word in words if word.partition("=")[2]]
     peers = [word for word in words if not word.partition("=")[2]]
     if len(peers) > 1 or not changes:

@@ -115,7 +115,8 @@ def stamp(at: float) -> str:
 
 def _link_line(link: LinkStatus) -> str:
     took = "" if link.rtt_ms is None else f", round trip {link.rtt_ms:.1f} ms"
-    return f"  {link.kind} {link.address}: {link.state} for {span(link.since_s)}{took}"
+    metered = ", metered" if link.metered else ""
+    return f"  {link.kind} {link.address}: {link.state} for {span(link.since_s)}{took}{metered}"
 
 
 def _peer_lines(peer: PeerStatus) -> list[str]:

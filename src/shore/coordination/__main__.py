@@ -37,6 +37,7 @@ def main() -> int:
     founding.add_argument("--advertise", nargs="+", action="extend", required=True, metavar="HOST[:PORT]")
     founding.add_argument("--port", type=int, default=443)
     founding.add_argument("--stun-port", type=int, default=3478)
+    founding.add_argument("--avoid", action="append", default=[], metavar="PREFIX", help="in use already")
     for command, words in (("backup", "write one file with all of the network"), ("restore", "make it anew")):
         keeping = commands.add_parser(command, help=words)
         keeping.add_argument("--state", type=Path, required=True)
@@ -76,7 +77,14 @@ def _carry_out(asked: argparse.Namespace) -> None:
         case "describe":
             print(json.dumps(document(), indent=1, sort_keys=True))
         case _:
-            made = found(asked.state, asked.name, tuple(asked.advertise), asked.port, asked.stun_port)
+            made = found(
+                asked.state,
+                asked.name,
+                tuple(asked.advertise),
+                asked.port,
+                asked.stun_port,
+                avoid=tuple(asked.avoid),
+            )
             said = {
                 "network": base64.b64encode(made.network).decode(),
                 "pin": base64.b64encode(made.pin).decode(),

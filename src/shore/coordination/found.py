@@ -35,7 +35,10 @@ FIRST_RELAY = "relay-1"
 
 
 class Founded(msgspec.Struct, frozen=True):
-    """`network.json`: who the network is, where its server and its first relay are, and their ports here."""
+    """`network.json`: who the network is, where its server and its first relay are, and their ports here.
+
+    `avoid` are prefixes in which no member gets its address, as they were in use where it was founded.
+    """
 
     name: str
     network: bytes
@@ -47,13 +50,22 @@ class Founded(msgspec.Struct, frozen=True):
     statements: tuple[Signed, ...]
     port: int = 443
     stun_port: int = 3478
+    avoid: tuple[str, ...] = ()
 
 
 class NotFounded(Exception):
     """The network cannot be made. One sentence."""
 
 
-def found(state: Path, name: str, advertise: tuple[str, ...], port: int, stun_port: int) -> Founded:
+def found(
+    state: Path,
+    name: str,
+    advertise: tuple[str, ...],
+    port: int,
+    stun_port: int,
+    *,
+    avoid: tuple[str, ...] = (),
+) -> Founded:
     """Make STATE/server and STATE/relay. Raises NotFounded, OSError."""
     server, relay = state / "server", state / "relay"
     if not names.valid_name(name):
@@ -70,7 +82,7 @@ def found(state: Path, name: str, advertise: tuple[str, ...], port: int, stun_po
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(mode=0o700, parents=True)
     try:
-        founded = _make(making, name, addresses, udp, (port, stun_port))
+        founded = _make(making, name, addresses, udp, (port, stun_port), avoid=avoid)
         give_away(making)
         # Both belong to a user who has to get there; what else is in STATE has rights of its own.
         state.chmod(0o711)
@@ -114,7 +126,13 @@ def read_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _make(
-    making: Path, name: str, addresses: tuple[str, ...], udp: tuple[str, ...], ports: tuple[int, int]
+    making: Path,
+    name: str,
+    addresses: tuple[str, ...],
+    udp: tuple[str, ...],
+    ports: tuple[int, int],
+    *,
+    avoid: tuple[str, ...],
 ) -> Founded:
     server, relay = making / "server", making / "relay"
     server.mkdir(mode=0o700)
@@ -134,7 +152,7 @@ def _make(
     )
     range_v6 = str(names.draw_range_v6(os.urandom(5)))
     public = signing.public_of(root)
-    founded = Founded(name, network, public, pin, range_v6, addresses, udp, statements, *ports)
+    founded = Founded(name, network, public, pin, range_v6, addresses, udp, statements, *ports, avoid)
     write_new(server / "network.json", msgspec.json.encode(founded))
     write_new(server / "policy.hujson", STARTER.encode())
     write_new(relay / "relay.json", msgspec.json.encode(_relay_config(founded)))

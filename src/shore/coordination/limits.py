@@ -3,7 +3,8 @@
 Behind the relay nobody sees where a stranger comes from, so strangers are told apart by what they bring. A
 token that this network made has an allowance of its own; all who bring anything else share one, so that
 guessing is slow and keeps nobody out who was invited. A signal costs its receiver probes: each node has an
-allowance, large enough for one to each peer at once. What is beyond is dropped, and said now and then.
+allowance, large enough for one to each peer at once. What is beyond is dropped, and said now and then. What a
+node says that it leads to is kept, so it may say something else a few times.
 """
 
 import math
@@ -13,6 +14,7 @@ from shore.coordination.allowance import Allowance
 ENROLMENTS, ENROLMENTS_A_SECOND = 200.0, 10.0
 GUESSES, GUESSES_A_SECOND = 20.0, 1.0
 SIGNALS, SIGNALS_A_SECOND = 2048.0, 50.0
+ADVERTS, ADVERTS_A_SECOND = 20.0, 0.1
 TELL_EVERY_S = 10.0
 
 
@@ -27,6 +29,7 @@ class Limits:
         self._enrolments = Allowance(ENROLMENTS, ENROLMENTS_A_SECOND)
         self._guesses = Allowance(GUESSES, GUESSES_A_SECOND)
         self._signals = Allowance(SIGNALS, SIGNALS_A_SECOND)
+        self._adverts = Allowance(ADVERTS, ADVERTS_A_SECOND)
         self._told_at: dict[int, float] = {}
 
     def enrolment(self, token: str | None, now: float) -> None:
@@ -44,6 +47,14 @@ class Limits:
             return False
         self._told_at[number] = now
         raise TooOften(f"a node may send {SIGNALS_A_SECOND:.0f} signals a second: those beyond are dropped")
+
+    def advertise(self, number: int, now: float) -> None:
+        """A node says that it leads elsewhere than before, which is written down. Raises TooOften."""
+        again_in = self._adverts.take(str(number), now)
+        if again_in:
+            raise TooOften(
+                f"other prefixes too often: say again in {math.ceil(again_in)} s where this node leads"
+            )
 
     def forget(self, number: int) -> None:
         """A node has no link any more."""

@@ -14,6 +14,7 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from shore.coordination import names
 from shore.coordination.database import NoDatabase
 from shore.coordination.limits import TooOften
 from shore.coordination.mesh import Mesh, node_of
@@ -134,6 +135,7 @@ class Link:
                 await self._present(message, outbox)
             case control.Whereabouts() if outbox.said is not None:
                 self._mesh.moved(outbox, message)
+                await self._mesh.advertised(outbox, message.prefixes)
             case control.Signal() if outbox.said is not None:
                 await self._signal(message, outbox)
             case control.Offering() if self._proofs.role == "relay":
@@ -152,7 +154,10 @@ class Link:
         if self._proofs.role == "relay":
             row = await repository.enrol_relay(outbox.machine_key, said.secret, said.name, now)
         else:
-            row = await repository.enrol(outbox.machine_key, said.node_key, said.secret, said.name, now)
+            avoid = names.within_range((*self._mesh.founded.avoid, *said.avoid))
+            row = await repository.enrol(
+                outbox.machine_key, said.node_key, said.secret, said.name, now, avoid=avoid
+            )
         how = standing(row, now)
         await self._say(self._mesh.stands(how, now))
         if row.role == "relay" and how == "member":

@@ -32,7 +32,7 @@ from shore.coordination.policy import Policy, compile
 from shore.coordination.repository import Repository
 from shore.coordination.roll import standing
 from shore.coordination.schema import networks, relays
-from shore.coordination.whereabouts import MOST_ADDRESSES, is_address, sound
+from shore.coordination.whereabouts import MOST_ADDRESSES, fitting, is_address, sound
 from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, Signed, Standing
 from shore.wire import control, signing
 from shore.wire.server import RelayShown, ServerStatus
@@ -157,6 +157,19 @@ class Mesh:
         if node is not None:
             self.netmaps.put(self._as_said(node, node.online))
             self._stirred.set()
+
+    async def advertised(self, outbox: Outbox, prefixes: tuple[str, ...]) -> None:
+        """A node told what it would lead to; of that, what was approved is its own now. Raises TooOften."""
+        fit = fitting(prefixes, self.founded.range_v6)
+        node = self.netmaps.node(outbox.number)
+        if outbox.ended or node is None or fit == node.advertised:
+            return
+        now = time.time()
+        self.limits.advertise(outbox.number, now)
+        row = await self.repository.roll.advertise(outbox.number, fit, now)
+        # It may have been put out, or come by another link, meanwhile.
+        if row is not None and self._links.get(outbox.number) is outbox:
+            self.changed(row, now)
 
     def gone(self, outbox: Outbox) -> None:
         """A link ended; it counts where no newer one of the same node is there."""
@@ -367,14 +380,19 @@ class Mesh:
 def node_of(row: Row[Any]) -> Node:
     """A node as it is written down, before it said anything."""
     return Node(
-        Member(row.id, row.name, row.user, tuple(row.tags), (row.v4, row.v6)),
+        Member(row.id, row.name, row.user, tuple(row.tags), (row.v4, row.v6), led_to(row)),
         row.machine_key,
         row.node_key,
-        tuple(row.prefixes),
+        tuple(row.advertised),
         row.expires_at,
         row.ephemeral,
         row.endorsement,
     )
+
+
+def led_to(row: Row[Any]) -> tuple[str, ...]:
+    """The prefixes that a node leads to with somebody's approval."""
+    return tuple(prefix for prefix in row.prefixes if prefix in row.advertised)
 
 
 def relay_of(row: Row[Any]) -> Relay:

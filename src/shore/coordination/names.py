@@ -6,8 +6,9 @@ Names are labels of RFC 1123, once each: the second `kitchen` is `kitchen-2`. IP
 names. The IPv6 address is the same number in the network's own /48 (RFC 4193).
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from shore.model.netmap import NODE_RANGE_V4
@@ -15,7 +16,8 @@ from shore.model.netmap import NODE_RANGE_V4
 LONGEST_NAME = 63
 RANGE = IPv4Network(NODE_RANGE_V4)
 TAKEN = (IPv4Network("100.100.100.0/24"),)
-TRIES = 10_000
+TRIES, TRIES_PAST_AVOIDED = 10_000, 500
+MOST_AVOIDED = 64
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -53,14 +55,30 @@ def usable(address: IPv4Address) -> bool:
     return address in RANGE and last not in (0, 255) and not any(address in block for block in TAKEN)
 
 
+def within_range(prefixes: Iterable[str]) -> tuple[IPv4Network, ...]:
+    """Which of the prefixes an address can avoid: those in our range that leave room beside them."""
+    found: dict[IPv4Network, None] = {}
+    for prefix in prefixes:
+        with contextlib.suppress(ValueError):
+            network = IPv4Network(prefix)
+            if network.subnet_of(RANGE) and network != RANGE:
+                found[network] = None
+    return tuple(found)[:MOST_AVOIDED]
+
+
 def draw_v4(
     taken: Collection[str], below: Callable[[int], int], avoid: Collection[IPv4Network] = ()
 ) -> IPv4Address:
-    """An address nobody has; `below` is uniform in [0, n). Raises NoRoom."""
-    for _ in range(TRIES):
-        address = RANGE[below(RANGE.num_addresses)]
-        if usable(address) and str(address) not in taken and not any(address in net for net in avoid):
-            return address
+    """An address nobody has, in none of `avoid` if any other can be found; `below` is uniform in [0, n).
+
+    Raises NoRoom.
+    """
+    for tries, shunned in ((TRIES_PAST_AVOIDED, avoid), (TRIES, ())):
+        for _ in range(tries):
+            address = RANGE[below(RANGE.num_addresses)]
+            free = usable(address) and str(address) not in taken
+            if free and not any(address in network for network in shunned):
+                return address
     raise NoRoom("the network has no address left")
 
 

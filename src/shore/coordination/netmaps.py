@@ -23,19 +23,22 @@ from shore.coordination.members import Member
 from shore.coordination.policy import Policy
 from shore.coordination.records import Records, hashes_of
 from shore.model.desired import Candidate
-from shore.model.netmap import LEASE_S, Filter, Names, Peer, Record, Relay, Self, Server
+from shore.model.netmap import LEASE_S, NODE_RANGE_V4, Filter, Names, Peer, Record, Relay, Self, Server
 
 DAY_S = 86400.0
 _encoder = msgspec.msgpack.Encoder()
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A member of role `node` as the server knows it now; the last three are as it said on its link."""
+    """A member of role `node` as the server knows it now; the last three are as it said on its link.
+
+    `advertised` are prefixes that it would lead to, whether or not anybody approved it.
+    """
 
     member: Member
     machine_key: bytes
     node_key: bytes
-    prefixes: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
     expires_at: float | None = None
     ephemeral: bool = False
     endorsement: bytes | None = None
@@ -75,8 +78,9 @@ class Netmaps:
     def __init__(self, policy: Policy, shared: tuple[Names, Server], version: int) -> None:
         self.version = version
         self.policy = policy
-        self._reach = policy.reach()
         self._names, self._server = shared
+        self._everybody = (NODE_RANGE_V4, self._names.range_v6)
+        self._reach = policy.reach(everybody=self._everybody)
         self._relays: tuple[Relay, ...] = ()
         self._nodes: dict[int, Node] = {}
         self._by_key: dict[bytes, int] = {}
@@ -154,7 +158,7 @@ class Netmaps:
 
     def govern(self, policy: Policy) -> None:
         """Another policy is in force."""
-        self.policy, self._reach = policy, policy.reach(self.members)
+        self.policy, self._reach = policy, policy.reach(self.members, self._everybody)
         self._redraw()
 
     def offer(self, relays: Iterable[Relay]) -> None:
@@ -323,7 +327,7 @@ def _id(node: Node) -> str:
 
 def _self(node: Node) -> Self:
     of = node.member
-    return Self(of.name, node.node_key, of.addresses, of.user, of.tags, node.prefixes, node.expires_at)
+    return Self(of.name, node.node_key, of.addresses, of.user, of.tags, of.prefixes, node.expires_at)
 
 
 def _peer(node: Node, lease_until: float) -> Peer:
@@ -335,7 +339,7 @@ def _peer(node: Node, lease_until: float) -> Peer:
         user=of.user,
         lease_until=lease_until if node.expires_at is None else min(lease_until, node.expires_at),
         tags=of.tags,
-        prefixes=node.prefixes,
+        prefixes=of.prefixes,
         candidates=node.candidates,
         relays=node.relays,
         online=node.online,

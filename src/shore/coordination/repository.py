@@ -5,8 +5,8 @@ come at once one wins on any database, and where the rest of the enrolment fails
 """
 
 import secrets
-from collections.abc import Sequence
-from ipaddress import IPv6Network
+from collections.abc import Collection, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal
 
 import msgspec
@@ -110,16 +110,26 @@ class Repository:
             await note(connection, now, who, "set the policy", "")
 
     async def enrol(
-        self, machine_key: bytes, node_key: bytes, secret: bytes, name: str, now: float
+        self,
+        machine_key: bytes,
+        node_key: bytes,
+        secret: bytes,
+        name: str,
+        now: float,
+        *,
+        avoid: Collection[IPv4Network] = (),
     ) -> Row[Any]:
-        """Spend the token and make the node, or neither; nothing is verified here. Raises NotEnrolled."""
+        """Spend the token and make the node, or neither; nothing is verified here. Raises NotEnrolled.
+
+        Its address is in none of `avoid`.
+        """
         async with self.database.writing() as connection:
             token = await _spend(connection, secret, "node", now)
             await _refuse_known(connection, machine_key, node_key)
             network = (await connection.execute(select(networks))).one()
             taken = (await connection.execute(select(nodes.c.name, nodes.c.v4))).all()
             try:
-                v4 = names.draw_v4({row.v4 for row in taken}, secrets.randbelow)
+                v4 = names.draw_v4({row.v4 for row in taken}, secrets.randbelow, avoid)
                 given = names.unique(names.label(name), {row.name for row in taken})
             except names.NoRoom as error:
                 raise NotEnrolled(str(error)) from None

@@ -57,6 +57,38 @@ class Roll:
             await note(connection, now, who, "revoked", name)
             return await put_out(connection, row.id, now)
 
+    async def advertise(self, number: int, prefixes: tuple[str, ...], now: float) -> Row[Any] | None:
+        """A node says what it would lead to, in place of what it said before; None if it is no more."""
+        async with self._database.writing() as connection:
+            row = (await connection.execute(select(nodes).where(nodes.c.id == number))).one_or_none()
+            if row is None:
+                return None
+            await note(connection, now, row.name, "advertises", ", ".join(prefixes) or "nothing")
+            return await _set(connection, number, advertised=list(prefixes))
+
+    async def lead(
+        self, name: str, approve: tuple[str, ...], revoke: tuple[str, ...], who: str, now: float
+    ) -> Row[Any]:
+        """A node may lead to other prefixes. A prefix has one node. Raises KeyError, NotChanged."""
+        async with self._database.writing() as connection:
+            row = await _named(connection, name)
+            if row.role != "node":
+                raise NotChanged(f"{name} is a relay, which leads to nothing")
+            others = select(nodes).where(nodes.c.id != row.id, nodes.c.revoked_at.is_(None))
+            for other in (await connection.execute(others)).all():
+                for prefix in set(approve) & set(other.prefixes):
+                    raise NotChanged(
+                        f"{other.name} leads to {prefix} already: `shore nodes routes {other.name} "
+                        f"--revoke {prefix}` first"
+                    )
+            for missing in [prefix for prefix in revoke if prefix not in row.prefixes]:
+                raise NotChanged(f"{missing} was not approved of {name}")
+            kept = [prefix for prefix in row.prefixes if prefix not in revoke]
+            for what, prefixes in (("may lead to", approve), ("may not lead to", revoke)):
+                for prefix in prefixes:
+                    await note(connection, now, who, f"{what} {prefix}", name)
+            return await _set(connection, row.id, prefixes=list(dict.fromkeys((*kept, *approve))))
+
     async def rename(self, name: str, new: str, who: str, now: float) -> Row[Any]:
         """A node is called otherwise. Raises KeyError, NotChanged."""
         async with self._database.writing() as connection:

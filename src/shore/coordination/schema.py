@@ -3,6 +3,9 @@
 A node's last beat, its candidates and its relays are not here: they are worth nothing after a restart, and a
 write for each would be the whole load. `networks.epoch` rises when a backup is restored, `networks.version`
 with what is written, in blocks, so that no netmap ever goes out with a number that went out before.
+
+Of a node, `advertised` are the prefixes that it would lead to, as it said last, and `prefixes` those that
+were approved: what is in both counts.
 """
 
 from sqlalchemy import (
@@ -65,6 +68,7 @@ nodes = Table(
     Column("user", String(63), nullable=False),
     Column("tags", JSON, nullable=False),
     Column("prefixes", JSON, nullable=False),
+    Column("advertised", JSON, nullable=False, server_default="[]"),
     Column("endorsement", LargeBinary),
     Column("token", Integer, ForeignKey("tokens.id")),
     Column("ephemeral", Boolean, nullable=False),

@@ -5,11 +5,14 @@ import re
 from collections.abc import Collection
 
 from shore.core.candidates import is_told
+from shore.core.consent import unfit
 from shore.model.desired import Candidate
+from shore.model.netmap import NODE_RANGE_V4
 from shore.wire import control
 
 MOST_CANDIDATES = 8
 MOST_RELAYS = 4
+MOST_PREFIXES = 32
 MOST_ADDRESSES = 8
 LONGEST = 64
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -20,6 +23,12 @@ def sound(said: control.Whereabouts, relays: Collection[str]) -> control.Whereab
     candidates = dict.fromkeys(c for c in said.candidates if is_sound(c))
     homes = dict.fromkeys(relay for relay in said.relays if relay in relays)
     return control.Whereabouts(tuple(candidates)[:MOST_CANDIDATES], tuple(homes)[:MOST_RELAYS])
+
+
+def fitting(prefixes: tuple[str, ...], range_v6: str) -> tuple[str, ...]:
+    """Of what a node would lead to, what any node may, in the order of the node."""
+    ranges = (NODE_RANGE_V4, range_v6)
+    return tuple(dict.fromkeys(each for each in prefixes if unfit(each, ranges) is None))[:MOST_PREFIXES]
 
 
 def is_sound(candidate: Candidate) -> bool:

@@ -33,6 +33,7 @@ from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, DesiredState, Interface, Peer, Socket, StunQuery
 from shore.model.facts import Candidates, Fact, Mapped, Measured, PeerCounters
 from shore.model.host import HostPlan
+from shore.model.links import Link
 
 
 class Basis(NamedTuple):
@@ -72,7 +73,7 @@ class Derivation:
         self._resized: set[bytes] = set()
         self._all_stale = True
         self._plan: HostPlan | None = None
-        self._planned_for: tuple[TunnelConfig, dict[bytes, int]] | None = None
+        self._planned_for: tuple[TunnelConfig, dict[bytes, int], tuple[Link, ...] | None] | None = None
 
     @property
     def own(self) -> tuple[Candidate, ...]:
@@ -146,10 +147,14 @@ class Derivation:
         """The host plan as of the last derivation; None where somebody else sees to the host."""
         if not config.host_managed:
             return None
-        planned = self._planned_for
-        if planned is None or planned[0] is not config or planned[1] != self._inner:
-            self._planned_for = (config, dict(self._inner))
-            self._plan = host_plan(config, self._inner)
+        planned, links = self._planned_for, self._underlay.links
+        if (
+            planned is None
+            or (planned[0] is not config or planned[2] is not links)
+            or planned[1] != self._inner
+        ):
+            self._planned_for = (config, dict(self._inner), links)
+            self._plan = host_plan(config, self._inner, links or ())
         return self._plan
 
     def _is_fresh(self, outcomes: object) -> bool:

@@ -78,11 +78,12 @@ class PortsMapped(msgspec.Struct, frozen=True):
 
 
 class LinkDialled(msgspec.Struct, frozen=True):
-    """A TCP socket to a relay is connected, to the host `name`."""
+    """A TCP socket to a relay is connected, to the host `name`; `local` is our end of it."""
 
     relay: str
     link: int
     name: str
+    local: str | None = None
 
 
 class LinkDialFailed(msgspec.Struct, frozen=True):

@@ -19,10 +19,11 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Linked(msgspec.Struct, frozen=True):
-    """A link to the server is open; `pin` is that of the very connection."""
+    """A link to the server is open; `pin` is that of the very connection, `local` our end of it."""
 
     address: str
     pin: bytes
+    local: str | None = None
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -44,10 +45,11 @@ class ClockRead(msgspec.Struct, frozen=True):
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """Where this node may be reached, its home relay first."""
+    """Where this node may be reached, its home relay first, and the prefixes that it would lead to."""
 
     candidates: tuple[Candidate, ...]
     relays: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
 
 
 class SignalAsked(msgspec.Struct, frozen=True):

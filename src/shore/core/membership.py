@@ -49,7 +49,7 @@ class Member(msgspec.Struct, frozen=True):
     """What a node knows of itself and of its network before any link.
 
     `root_hash` is the root key's fingerprint; `network` and `root` are None until the first link. With a
-    `secret` a stranger enrols as `name`.
+    `secret` a stranger enrols as `name`; `avoid` are prefixes that are in use around it.
     """
 
     machine_key: Ed25519PrivateKey
@@ -61,6 +61,7 @@ class Member(msgspec.Struct, frozen=True):
     secret: bytes | None = None
     network: bytes | None = None
     root: bytes | None = None
+    avoid: tuple[str, ...] = ()
 
 
 class Membership:
@@ -71,6 +72,7 @@ class Membership:
         self.member = member
         self.netmap: Netmap | None = None
         self.address: str | None = None
+        self.local: str | None = None
         self.state: Literal["up", "down"] = "down"
         self.since = 0.0
         self.rtt_ms: float | None = None
@@ -199,7 +201,7 @@ class Membership:
             self._ping(now)
 
     def _linked(self, event: on.Linked, now: float) -> None:
-        self._pin, self.address = event.pin, event.address
+        self._pin, self.address, self.local = event.pin, event.address, event.local
         self._heard_at, self._pinged_at = now, None
 
     def _unlinked(self, reason: str, now: float) -> None:
@@ -319,7 +321,7 @@ class Membership:
         self._enrolled = True
         content = control.enrol_content(nonce, secret_hash(secret), member.node_key, member.name)
         signature = signing.sign(member.machine_key, signing.ENROL, content)
-        self._say(control.Enrol(secret, member.node_key, member.name, signature))
+        self._say(control.Enrol(secret, member.node_key, member.name, signature, member.avoid))
 
     def _go_up(self, now: float, *, present: bool = True) -> None:
         if self.state != "up":
@@ -396,7 +398,8 @@ class Membership:
     def _tell_whereabouts(self) -> None:
         if self.state == "up" and self._moved != self._told:
             self._told = self._moved
-            self._say(control.Whereabouts(self._moved.candidates, self._moved.relays))
+            moved = self._moved
+            self._say(control.Whereabouts(moved.candidates, moved.relays, moved.prefixes))
 
     def _signal(self, asked: on.SignalAsked, now: float) -> None:
         if self.state == "up" and self._doubted_at is None:

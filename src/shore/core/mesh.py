@@ -1,8 +1,8 @@
 """From a netmap to the configuration of a tunnel.
 
-A netmap says who is there; this machine's owner says what they may be here. A peer owns its addresses, and
-of the prefixes beyond them only those that lie in one that was accepted; never a default route. A peer whose
-lease has run out is left out. The relays tell us by STUN what we look like from there, as each relay is a
+A netmap says who is there; this machine's owner says what they may be here (`consent`). A peer owns its
+addresses, and of the prefixes beyond them only those that were accepted. A peer whose lease has run out is
+left out. The relays tell us by STUN what we look like from there, as each relay is a
 server of its own: two of them show whether our NAT has one mapping for all. What a person set for a peer of
 this machine alone stays.
 """
@@ -15,9 +15,10 @@ import msgspec
 
 from shore.core.actions import TellPeers
 from shore.core.candidates import is_told
+from shore.core.consent import confined, is_accepted
 from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
-from shore.model.netmap import Netmap, Peer, Signed
+from shore.model.netmap import NODE_RANGE_V4, Netmap, Peer, Signed
 from shore.model.zone import Zone
 from shore.wire.control import SignalKind
 from shore.wire.wgconf import parse_endpoint
@@ -32,15 +33,21 @@ def tunnel_config(
     time: float,
     admissions: Mapping[str, Signed],
     accepted: tuple[str, ...] = (),
+    advertised: tuple[str, ...] = (),
 ) -> TunnelConfig:
     """The configuration that the netmap makes of `base`, which has the keys and what people set.
 
     What admits us to a relay stays until the server says otherwise, as it goes by the same key.
-    `time` in Unix seconds judges leases; `accepted` are prefixes that peers may route here.
+    `time` in Unix seconds judges leases; `accepted` are prefixes that may be routed to peers, `advertised`
+    those that this node leads to.
     """
+    ranges = (NODE_RANGE_V4, netmap.names.range_v6)
+    addresses = tuple(_host(address) for address in netmap.self.addresses)
     before = {peer.public_key: peer for peer in base.peers}
     peers = tuple(
-        _peer(peer, before.get(peer.node_key), accepted) for peer in netmap.peers if time < peer.lease_until
+        _peer(peer, before.get(peer.node_key), accepted, ranges)
+        for peer in netmap.peers
+        if time < peer.lease_until
     )
     known = {relay.id: relay.admission for relay in base.relays if relay.admission is not None} | dict(
         admissions
@@ -51,12 +58,14 @@ def tunnel_config(
     )
     return msgspec.structs.replace(
         base,
-        addresses=tuple(_host(address) for address in netmap.self.addresses),
+        addresses=addresses,
         peers=peers,
         relays=relays,
         stun=tuple(dict.fromkeys(_servers(netmap))),
         port_mapping=True,
-        filter=netmap.filter.rules,
+        advertised=advertised,
+        approved=netmap.self.prefixes,
+        filter=confined(netmap.filter.rules, (*addresses, *advertised)),
         mesh=netmap.names.suffix,
         zone=zone(netmap, time),
     )
@@ -95,9 +104,11 @@ def _servers(netmap: Netmap) -> Iterator[Endpoint]:
                 yield parse_endpoint(address)
 
 
-def _peer(peer: Peer, before: PeerConfig | None, accepted: tuple[str, ...]) -> PeerConfig:
+def _peer(
+    peer: Peer, before: PeerConfig | None, accepted: tuple[str, ...], ranges: tuple[str, ...]
+) -> PeerConfig:
     own = tuple(_host(address) for address in peer.addresses)
-    beyond = tuple(prefix for prefix in peer.prefixes if _is_accepted(prefix, accepted))
+    beyond = tuple(prefix for prefix in peer.prefixes if is_accepted(prefix, accepted, ranges))
     return PeerConfig(
         peer.node_key,
         allowed_ips=(*own, *beyond),
@@ -123,23 +134,6 @@ def _is_sound(candidate: Candidate) -> bool:
         )
     except ValueError:
         return False
-
-
-def _is_accepted(prefix: str, accepted: tuple[str, ...]) -> bool:
-    wanted = ipaddress.ip_network(prefix)
-    if wanted.prefixlen == 0:
-        return False
-    for consent in map(ipaddress.ip_network, accepted):
-        if isinstance(wanted, ipaddress.IPv4Network) and isinstance(consent, ipaddress.IPv4Network):
-            if wanted.subnet_of(consent):
-                return True
-        elif (
-            isinstance(wanted, ipaddress.IPv6Network)
-            and isinstance(consent, ipaddress.IPv6Network)
-            and wanted.subnet_of(consent)
-        ):
-            return True
-    return False
 
 
 def _host(address: str) -> str:

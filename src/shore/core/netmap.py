@@ -173,6 +173,7 @@ def _check(netmap: Netmap) -> None:
     _once("name", [member.name for member in members])
     _once("key", [member.node_key.hex() for member in members])
     _once("address", [str(_address(text)) for member in members for text in member.addresses])
+    _once("prefix", [str(ipaddress.ip_network(text)) for member in members for text in member.prefixes])
     _once("relay", [relay.id for relay in netmap.relays])
     for relay in netmap.relays:
         _check_words(relay.id, *relay.addresses, *relay.udp_addresses)

@@ -1,16 +1,30 @@
-"""From a configuration to what the host should look like."""
+"""From a configuration to what the host should look like.
+
+In a mesh, a prefix beyond the members' addresses may hold places of the underlay as well: the very peer that
+leads there, a relay, the server. Such prefixes have a table of their own, which the marked datagrams of the
+tunnel's sockets never ask, so that the tunnel never carries itself. There the longest prefix decides between
+the mesh and the wires of this machine, and a wire where both are equal: who sits at home reaches his printer
+without a way round.
+"""
 
 import ipaddress
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
+from shore.core.consent import is_default, overlap
 from shore.core.resolving import reverse_domains
 from shore.model.config import TunnelConfig
-from shore.model.host import MAIN_TABLE, FullTunnel, HostPlan, Route, SplitNames
+from shore.model.host import MAIN_TABLE, Aside, Behind, FullTunnel, HostPlan, Route, SplitNames
+from shore.model.links import Link
+from shore.model.netmap import NODE_RANGE_V4
 
 DEFAULT_MTU = 1420
 LEAST_MTU = 1280
 MOST_MTU = 65535
 FULL_TUNNEL_TABLE = 51820
+# Each tunnel has a table of its own above this number ("SH").
+ASIDE_TABLES = 0x53480000
 
 
 def mtu_of(config: TunnelConfig, inner: Mapping[bytes, int]) -> int:
@@ -31,11 +45,23 @@ def fwmark_of(config: TunnelConfig) -> int:
     """The mark of what leaves the tunnel's sockets, 0 for none."""
     if config.fwmark:
         return config.fwmark
-    return FULL_TUNNEL_TABLE if _full_families(config) else 0
+    return FULL_TUNNEL_TABLE if _full_families(config) or beyond(config) else 0
 
 
-def host_plan(config: TunnelConfig, inner: Mapping[bytes, int]) -> HostPlan:
-    """What wg-quick would do with the file; `inner` is the longest packet that peers' paths carry."""
+def beyond(config: TunnelConfig) -> frozenset[str]:
+    """Prefixes that peers of a mesh lead to, beyond the addresses of members; default routes apart."""
+    if config.zone is None or config.table != "auto" or not config.host_managed:
+        return frozenset()
+    range_v6 = config.zone.range_v6
+    prefixes = (prefix for peer in config.peers for prefix in peer.allowed_ips)
+    return frozenset(each for each in prefixes if not is_default(each) and not is_a_members(each, range_v6))
+
+
+def host_plan(config: TunnelConfig, inner: Mapping[bytes, int], links: Iterable[Link] = ()) -> HostPlan:
+    """What wg-quick would do with the file.
+
+    `inner` is the longest packet that peers' paths carry, `links` are those of the machine.
+    """
     mtu = config.mtu or DEFAULT_MTU
     families = _full_families(config)
     connected = [_network(address) for address in config.addresses if not _is_host(address)]
@@ -45,12 +71,23 @@ def host_plan(config: TunnelConfig, inner: Mapping[bytes, int]) -> HostPlan:
         for prefix in peer.allowed_ips
     ]
     routes = [Route(prefix, mtu, MAIN_TABLE) for prefix in connected]
+    apart = beyond(config)
+    aside = _aside(config, apart, links) if apart else None
     if config.table == "auto":
-        routes += [Route(prefix, size, MAIN_TABLE) for prefix, size in allowed if not _is_default(prefix)]
+        routes += [
+            Route(prefix, size, MAIN_TABLE)
+            for prefix, size in allowed
+            if not is_default(prefix) and prefix not in apart
+        ]
+        routes += [
+            Route(prefix, size, aside.table)
+            for prefix, size in allowed
+            if aside is not None and prefix in apart and prefix not in aside.local
+        ]
     elif config.table != "off":
         routes += [Route(prefix, size, config.table) for prefix, size in allowed]
     mark = fwmark_of(config)
-    full = min((size for prefix, size in allowed if _is_default(prefix)), default=mtu)
+    full = min((size for prefix, size in allowed if is_default(prefix)), default=mtu)
     return HostPlan(
         device=config.name,
         addresses=config.addresses,
@@ -60,6 +97,8 @@ def host_plan(config: TunnelConfig, inner: Mapping[bytes, int]) -> HostPlan:
         dns_servers=config.dns_servers,
         dns_search=config.dns_search,
         names=split_names(config),
+        aside=aside,
+        behind=_behind(config),
     )
 
 
@@ -78,10 +117,24 @@ def uncovered_family(config: TunnelConfig) -> int | None:
     return None if len(families) != 1 else {4: 6, 6: 4}[families[0]]
 
 
+def _aside(config: TunnelConfig, apart: frozenset[str], links: Iterable[Link]) -> Aside:
+    wires = dict.fromkeys(network for link in links if link.up for network in link.networks)
+    local = [wire for wire in wires if any(overlap(wire, prefix) == wire for prefix in apart)]
+    number = ASIDE_TABLES | zlib.crc32(config.name.encode()) & 0xFFFF
+    families = sorted({6 if ":" in prefix else 4 for prefix in apart})
+    return Aside(number, fwmark_of(config), tuple(families), tuple(sorted(local)))
+
+
+def _behind(config: TunnelConfig) -> Behind | None:
+    if config.zone is None or not config.advertised:
+        return None
+    return Behind((NODE_RANGE_V4, config.zone.range_v6), config.advertised)
+
+
 def _full_families(config: TunnelConfig) -> tuple[int, ...]:
     if config.table != "auto" or not config.host_managed:
         return ()
-    prefixes = {prefix for peer in config.peers for prefix in peer.allowed_ips if _is_default(prefix)}
+    prefixes = {prefix for peer in config.peers for prefix in peer.allowed_ips if is_default(prefix)}
     return tuple(sorted({ipaddress.ip_network(prefix).version for prefix in prefixes}))
 
 
@@ -95,8 +148,10 @@ def _route_mtu(prefix: str, mtu: int) -> int:
     return max(mtu, LEAST_MTU) if ":" in prefix else mtu
 
 
-def _is_default(prefix: str) -> bool:
-    return prefix.endswith("/0")
+@lru_cache(4096)
+def is_a_members(prefix: str, range_v6: str) -> bool:
+    """Whether it lies in the mesh's ranges."""
+    return any(overlap(prefix, each) == prefix for each in (NODE_RANGE_V4, range_v6))
 
 
 def _network(address: str) -> str:

@@ -133,12 +133,16 @@ class Relays:
         """What an event means for links, and what to dial."""
         if self._away:
             self._forget_away(event, now)
-        actions = [*self._take(event, underlay.sockets, now), *self._dial(underlay.mark, now)]
+        actions = [*self._take(event, underlay, now), *self._dial(underlay.mark, now)]
         self.bindings.keep(self._known, {link.wish.relay for link in self.links.values()})
         self.bindings.follow(underlay.sockets)
         underlay.sockets.relays = {**self._addresses, **self.bindings.addresses()}
         underlay.sockets.slower = self._slower()
         underlay.sockets.narrow = self.bindings.over_ipv6()
+        uplinks = {number: link.wish.uplink for number, link in self.links.items()}
+        # A binding leaves by the kernel's own choice, as its link did when it was dialled.
+        beside = {binding.id: uplinks.get(binding.link) for binding in self.bindings.wishes()}
+        underlay.link_uplinks = {**uplinks, **beside}
         return actions
 
     def moved(self) -> None:
@@ -184,15 +188,15 @@ class Relays:
         binding = self.bindings.of(place[0])
         return place if binding is None else (binding.socket, binding.server)
 
-    def _take(self, event: Event, sockets: Sockets, now: float) -> list[Action]:
+    def _take(self, event: Event, underlay: Underlay, now: float) -> list[Action]:
         match event:
             case LinkDialled():
-                return self._dialled(event)
+                return self._dialled(event, underlay)
             case LinkDialFailed():
                 self._dialling.discard(event.relay)
                 return self._failed(event.relay, event.reason, now)
             case FactTold():
-                return self._learn(event.fact, sockets, now)
+                return self._learn(event.fact, underlay.sockets, now)
             case PlaneAnswered():
                 return self._counted(event.links, now)
             case PlaneLost():
@@ -202,13 +206,15 @@ class Relays:
             case _:
                 return []
 
-    def _dialled(self, event: LinkDialled) -> list[Action]:
+    def _dialled(self, event: LinkDialled, underlay: Underlay) -> list[Action]:
         self._dialling.discard(event.relay)
         relay = self._known.get(event.relay)
         if relay is None or relay.admission is None or self._key is None:
             return [CloseLink(event.link)]
         admission = msgspec.msgpack.encode(relay.admission)
-        self._begin(RelayLink(event.link, relay.id, relay.pin, event.name, admission, self._key))
+        uplink = underlay.uplink_at(event.local)
+        wish = RelayLink(event.link, relay.id, relay.pin, event.name, admission, self._key, uplink)
+        self._begin(wish)
         return []
 
     def _begin(self, wish: RelayLink) -> Link:

@@ -6,7 +6,7 @@ from shore.core import timers
 from shore.core.candidates import family_of
 from shore.core.node import Node
 from shore.core.peer import PeerRecord
-from shore.core.reconcile import fwmark_of
+from shore.core.reconcile import fwmark_of, is_a_members
 from shore.core.relays import is_place
 from shore.model.facts import PathCounters, PeerCounters
 from shore.model.keys import key_text
@@ -36,6 +36,7 @@ def tunnel_status(
     config = node.config
     if config is None:
         raise ValueError("status of a node without configuration")
+    metered = node.underlay.metered(config)
     state: TunnelState = "up" if node.plane.pid is not None else "degraded"
     return TunnelStatus(
         name=config.name,
@@ -53,7 +54,14 @@ def tunnel_status(
         peers=tuple(_peer(node, key, node.counters.get(key), now, local_of) for key in node.peers),
         clock_behind_s=node.stamps.behind_s(now) or None,
         links=tuple(
-            LinkStatus("relay", node.relays.address(entry.id), entry.state, entry.rtt_ms, entry.since_s)
+            LinkStatus(
+                "relay",
+                node.relays.address(entry.id),
+                entry.state,
+                entry.rtt_ms,
+                entry.since_s,
+                entry.id in metered,
+            )
             for entry in (node.answer.links if node.answer else ())
             if entry.id in node.relays.links
         ),
@@ -103,10 +111,11 @@ def _endpoint(node: Node, counters: PeerCounters | None) -> tuple[str | None, bo
 
 
 def _addresses(node: Node, record: PeerRecord) -> tuple[str, ...]:
-    if node.config is None or node.config.mesh is None:
+    if node.config is None or node.config.zone is None:
         return ()
-    parted = (prefix.partition("/") for prefix in record.config.allowed_ips)
-    return tuple(address for address, _, length in parted if length == ("128" if ":" in address else "32"))
+    range_v6 = node.config.zone.range_v6
+    own = (prefix for prefix in record.config.allowed_ips if is_a_members(prefix, range_v6))
+    return tuple(prefix.partition("/")[0] for prefix in own)
 
 
 def _keepalive(node: Node, record: PeerRecord, counters: PeerCounters | None) -> tuple[int, str]:

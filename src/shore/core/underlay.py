@@ -5,7 +5,7 @@ they decide the port. Bound ones follow the links from then on. When the unbound
 bound ones are too: whatever was wrong with a socket may be wrong with all of them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from shore.core.actions import Action, CloseSocket, MapPort, OpenSockets, OpenUplinkSocket
 from shore.core.candidates import Place, endpoint, family_of, host_of, own_candidates
@@ -32,6 +32,8 @@ class Underlay:
         # Where gateways show the listen port outside.
         self.granted: tuple[str, ...] = ()
         self.sightings = Sightings()
+        # By what the links to relays leave, where that is known.
+        self.link_uplinks: Mapping[int, str | None] = {}
         self._asked = MapPort(0, 0)
 
     def open(self, port: int, why: str) -> list[Action]:
@@ -119,9 +121,15 @@ class Underlay:
         return {place: name for place, name in found.items() if name is not None}
 
     def metered(self, config: TunnelConfig) -> set[int]:
-        """Sockets of uplinks that cost money."""
+        """Sockets of uplinks that cost money, and links to relays that leave by one."""
         costly = metered(config)
-        return {socket.id for socket in self.sockets.all() if socket.uplink in costly}
+        bound = {socket.id for socket in self.sockets.all() if socket.uplink in costly}
+        return bound | {number for number, uplink in self.link_uplinks.items() if uplink in costly}
+
+
+def is_metered(config: TunnelConfig, uplink: str | None) -> bool:
+    """Whether what leaves by this uplink costs money."""
+    return uplink in metered(config)
 
 
 def routes(links: tuple[Link, ...]) -> frozenset[tuple[object, ...]]:

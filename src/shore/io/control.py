@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from shore.core import member_events as on
+from shore.core.candidates import endpoint
 from shore.core.membership import Membership
 from shore.io import pinned
 from shore.io.feed import Feed
@@ -109,7 +110,9 @@ async def converse(
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
             raise NotLinked(_why(error)) from None
         async with stream, asyncio.TaskGroup() as tasks:
-            tell(on.Linked(address, pinned.pin_of(stream.get_extra_info("ssl_object"))))
+            pin = pinned.pin_of(stream.get_extra_info("ssl_object"))
+            host, port = stream.get_extra_info("sockname")[:2]
+            tell(on.Linked(address, pin, endpoint(host, port)))
             sending = tasks.create_task(_send(stream, outbox))
             async for message in stream:
                 if message.type is aiohttp.WSMsgType.BINARY:

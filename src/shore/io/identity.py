@@ -23,7 +23,7 @@ from shore.core.mesh import tunnel_config
 from shore.core.netmap import Held, NotTaken, Trust, verified
 from shore.io import state
 from shore.model.config import TunnelConfig
-from shore.model.netmap import Signed
+from shore.model.netmap import Netmap, Signed
 from shore.wire import signing
 
 SEED_LENGTH = 32
@@ -32,8 +32,8 @@ SEED_LENGTH = 32
 class Network(msgspec.Struct, frozen=True):
     """What a join leaves: `network` and `root` as the first link showed them, `addresses` of the token.
 
-    `interface` is the tunnel's name; `accepted` are prefixes that peers may route here; `proxy` is a URL, by
-    which server and relays are reached.
+    `interface` is the tunnel's name; `accepted` are prefixes that may be routed to peers, `advertised` those
+    that this node leads to; `proxy` is a URL, by which server and relays are reached.
     """
 
     interface: str
@@ -43,6 +43,7 @@ class Network(msgspec.Struct, frozen=True):
     network: bytes | None = None
     root: bytes | None = None
     accepted: tuple[str, ...] = ()
+    advertised: tuple[str, ...] = ()
     proxy: str | None = None
 
 
@@ -67,18 +68,26 @@ class Identity(msgspec.Struct, frozen=True):
     held: Held | None = None
     admitted: Admitted | None = None
 
-    def tunnel(self, time: float) -> TunnelConfig:
-        """The tunnel as the netmap and the admissions on disk have it. Raises NotTaken."""
+    def netmap(self) -> Netmap:
+        """The one on disk. Raises NotTaken."""
         known = self.network
         if self.held is None or known.network is None or known.root is None:
             raise NotTaken("this machine never heard from its network")
-        trust = Trust(known.network, known.root, self.machine_key)
-        netmap = verified(self.held, trust, (), None)
+        return verified(self.held, Trust(known.network, known.root, self.machine_key), (), None)
+
+    def tunnel(self, time: float) -> TunnelConfig:
+        """The tunnel as the netmap and the admissions on disk have it. Raises NotTaken."""
+        known, netmap = self.network, self.netmap()
         admitted = self._admitted()
         base = TunnelConfig(known.interface, self.node_key, admission_key=admitted.seed, proxy=known.proxy)
         newest = max(time, netmap.head.issued_at)
         return tunnel_config(
-            base, netmap, time=newest, admissions=admitted.admissions, accepted=known.accepted
+            base,
+            netmap,
+            time=newest,
+            admissions=admitted.admissions,
+            accepted=known.accepted,
+            advertised=known.advertised,
         )
 
     @property

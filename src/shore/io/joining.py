@@ -17,6 +17,7 @@ from shore.core.membership import Membership
 from shore.io import identity as kept
 from shore.io.control import ControlLink
 from shore.io.identity import Identity, Network
+from shore.io.links import read_taken
 from shore.wire import signing
 from shore.wire.token import Token
 
@@ -25,16 +26,8 @@ class NotJoined(Exception):
     """Why this machine is no member. One sentence, with the next step."""
 
 
-async def join(
-    token: Token,
-    name: str,
-    interface: str,
-    within: float,
-    say: Callable[[str], None],
-    *,
-    proxy: str | None = None,
-) -> Identity:
-    """Enrol as `name` and keep what comes; `proxy` is a URL. Raises NotJoined, OSError, Damaged."""
+async def join(token: Token, asked: Network, within: float, say: Callable[[str], None]) -> Identity:
+    """Enrol as `asked` and keep what comes. Raises NotJoined, OSError, Damaged."""
     known = kept.read()
     if known is not None and (known.held is not None or known.network.root_hash != token.root):
         raise NotJoined(
@@ -42,13 +35,13 @@ async def join(
         )
     is_old = known is not None
     if known is None:
-        known = kept.draw(Network(interface, name, token.root, token.addresses, proxy=proxy))
+        known = kept.draw(asked)
     else:
-        known = msgspec.structs.replace(
-            known,
-            network=msgspec.structs.replace(known.network, name=name, addresses=token.addresses, proxy=proxy),
-        )
-    trial = _Trial(known, token, say)
+        # What it heard of its network, and the name of its tunnel, stay.
+        again = {each: getattr(asked, each) for each in ("name", "addresses", "proxy", "advertised")}
+        network = msgspec.structs.replace(known.network, **again)
+        known = msgspec.structs.replace(known, network=network)
+    trial = _Trial(known, token, say, avoid=await read_taken())
     trial.is_known = is_old
     try:
         async with asyncio.timeout(within):
@@ -73,12 +66,19 @@ async def leave(identity: Identity, within: float) -> bool:
 class _Trial:
     """One link, until its purpose is reached or failed."""
 
-    def __init__(self, identity: Identity, token: Token | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        token: Token | None,
+        say: Callable[[str], None],
+        avoid: tuple[str, ...] = (),
+    ) -> None:
         admission = signing.public_of(Ed25519PrivateKey.from_private_bytes(kept.new_seed()))
         secret = None if token is None else token.secret
         self._identity = identity
         # Without the netmap: this machine wants the whole.
-        self.membership = Membership(identity.member(admission, secret), None, lambda: 0.0)
+        member = msgspec.structs.replace(identity.member(admission, secret), avoid=avoid)
+        self.membership = Membership(member, None, lambda: 0.0)
         self._say = say
         self._done: asyncio.Future[Identity | None] = asyncio.get_running_loop().create_future()
         self._standing: str | None = None

@@ -6,14 +6,18 @@ neighbours of a busy link come and go for ever, and each dump costs more than al
 """
 
 import asyncio
+import ipaddress
+import socket
 from collections.abc import Callable
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink import rtnl
 
+from shore.io.host.device import ROUTE_PROTOCOL
 from shore.io.tun import GROUP
 from shore.model.host import MAIN_TABLE
 from shore.model.links import Link
+from shore.model.netmap import NODE_RANGE_V4
 
 SETTLE = 0.03
 UNIVERSE = 0
@@ -31,9 +35,13 @@ async def read_links() -> tuple[Link, ...]:
     """The links that may be underlay: all but loopback and tunnels of Shore."""
     async with AsyncIPRoute() as netlink:
         addresses: dict[int, list[str]] = {}
+        networks: dict[int, set[str]] = {}
         async for entry in await netlink.get_addr():
             if entry["scope"] == UNIVERSE:
                 addresses.setdefault(entry["index"], []).append(entry.get("address"))
+                wire = ipaddress.ip_interface(f"{entry.get('address')}/{entry['prefixlen']}").network
+                if wire.num_addresses > 1:
+                    networks.setdefault(entry["index"], set()).add(str(wire))
         defaults: dict[int, set[int]] = {}
         async for route in await netlink.get_routes(table=MAIN_TABLE):
             if route["dst_len"] == 0 and route["family"] in FAMILIES:
@@ -47,11 +55,26 @@ async def read_links() -> tuple[Link, ...]:
                 mtu=entry.get("mtu"),
                 addresses=tuple(sorted(addresses.get(entry["index"], ()))),
                 default=tuple(sorted(defaults.get(entry["index"], ()))),
+                networks=tuple(sorted(networks.get(entry["index"], ()))),
             )
             async for entry in await netlink.get_links()
             if entry.get("ifname") != "lo" and entry.get("group") != GROUP
         ]
     return tuple(links)
+
+
+async def read_taken() -> tuple[str, ...]:
+    """What of the mesh's IPv4 range has a route here already, in any table, that is not Shore's."""
+    range_v4, found = ipaddress.IPv4Network(NODE_RANGE_V4), set()
+    async with AsyncIPRoute() as netlink:
+        ours = {entry["index"] async for entry in await netlink.get_links() if entry.get("group") == GROUP}
+        async for route in await netlink.get_routes(family=socket.AF_INET):
+            if route["proto"] == ROUTE_PROTOCOL or route.get("oif") in ours or not route["dst_len"]:
+                continue
+            network = ipaddress.IPv4Network(f"{route.get('dst')}/{route['dst_len']}")
+            if network.subnet_of(range_v4):
+                found.add(str(network))
+    return tuple(sorted(found))
 
 
 async def watch_links(tell: Callable[[tuple[Link, ...]], None]) -> None:

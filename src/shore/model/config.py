@@ -74,9 +74,10 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     `uplinks`, those are the interfaces with a default route. `stun` names servers of RFC 8489;
     `port_mapping` asks the gateways for the listen port.
     Of a mesh are its suffix for names (`mesh`; None: the peers are a file's), the `zone` that it answers for,
-    `relays`, the `admission_key` (Ed25519 seed) that their admissions name, and the `filter`: None lets in
-    what allowed IPs let in, as a `wg0.conf` does. `proxy` is the URL by which relays are reached; None: what
-    the environment says.
+    prefixes behind this node that it leads to (`advertised`, of which the network lets `approved`), `relays`,
+    the `admission_key` (Ed25519 seed) that their admissions name, and the `filter`: None lets in what allowed
+    IPs let in, as a `wg0.conf` does. `proxy` is the URL by which relays are reached; None: what the
+    environment says.
     """
 
     name: str
@@ -104,4 +105,6 @@ class TunnelConfig(msgspec.Struct, frozen=True):
     filter: tuple[Rule, ...] | None = None
     mesh: str | None = None
     zone: Zone | None = None
+    advertised: tuple[str, ...] = ()
+    approved: tuple[str, ...] = ()
     source: str | None = None

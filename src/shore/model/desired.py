@@ -121,8 +121,8 @@ class StunQuery(msgspec.Struct, frozen=True):
 class RelayLink(msgspec.Struct, frozen=True):
     """A connected TCP socket that is to become a stream to a relay.
 
-    `relay` is its id. `pin` None: the system's CAs judge `name`, the host that was dialled. `admission`
-    is what `prove` carries.
+    `relay` is its id, `uplink` what it leaves by, where that is known. `pin` None: the system's CAs judge
+    `name`, the host that was dialled. `admission` is what `prove` carries.
     """
 
     id: int
@@ -131,6 +131,7 @@ class RelayLink(msgspec.Struct, frozen=True):
     name: str
     admission: bytes
     admission_key: bytes
+    uplink: str | None = None
 
 
 class Binding(msgspec.Struct, frozen=True):

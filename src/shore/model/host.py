@@ -22,6 +22,22 @@ class FullTunnel(msgspec.Struct, frozen=True):
     mtu: int
 
 
+class Aside(msgspec.Struct, frozen=True):
+    """A table that packets of these families without the mark ask first; it passes on what is `local`."""
+
+    table: int
+    fwmark: int
+    families: tuple[int, ...]
+    local: tuple[str, ...] = ()
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """Prefixes that this node leads `members` to; they come there under its own address."""
+
+    members: tuple[str, ...]
+    prefixes: tuple[str, ...]
+
+
 class SplitNames(msgspec.Struct, frozen=True):
     """The resolver at `server`, an address of the device, is asked for `domains` and for nothing else.
 
@@ -44,3 +60,5 @@ class HostPlan(msgspec.Struct, frozen=True):
     dns_servers: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     names: SplitNames | None = None
+    aside: Aside | None = None
+    behind: Behind | None = None

@@ -12,7 +12,8 @@ Exit = tuple[str | None, Family]
 
 
 class Link(msgspec.Struct, frozen=True):
-    """One interface. `addresses` are plain addresses; `default` names families with a default route."""
+    """One interface. `addresses` are plain addresses; `default` names families with a default route;
+    `networks` are the prefixes on its wire, as its addresses say."""
 
     name: str
     index: int
@@ -20,6 +21,7 @@ class Link(msgspec.Struct, frozen=True):
     mtu: int
     addresses: tuple[str, ...] = ()
     default: tuple[int, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 class Lifetime(msgspec.Struct, frozen=True):

@@ -44,13 +44,17 @@ class PathStatus(msgspec.Struct, frozen=True):
 
 
 class LinkStatus(msgspec.Struct, frozen=True):
-    """A long-lived stream to the coordination server or to a relay; `since_s`: for how long it is so."""
+    """A long-lived stream to the coordination server or to a relay; `since_s`: for how long it is so.
+
+    `metered`: it leaves by an uplink that costs money, so paths by it are standbys.
+    """
 
     kind: Literal["server", "relay"]
     address: str
     state: LinkState
     rtt_ms: float | None
     since_s: float
+    metered: bool = False
 
 
 class LaneStatus(msgspec.Struct, frozen=True):

@@ -94,6 +94,8 @@ class Api:
                 return await self._amend(request)
             case api.AskAccept():
                 self._brain.accept(request.prefixes)
+            case api.AskAdvertise():
+                self._brain.advertise(request.prefixes)
             case api.AskConfirm():
                 self._brain.confirm()
             case api.AskDown():

@@ -18,7 +18,6 @@ from shore import _native
 from shore.core import actions as do
 from shore.core import events
 from shore.core.node import Node
-from shore.core.reconcile import uncovered_family
 from shore.core.status import tunnel_status
 from shore.io import host
 from shore.io.clock import boottime
@@ -37,6 +36,7 @@ from shore.model.status import LinkStatus, TunnelStatus
 from shore.node.journal import Journal
 from shore.node.latest import Latest
 from shore.node.naming import Naming
+from shore.node.notes import notes_of
 from shore.node.openings import Openings
 from shore.node.outside import Outside
 from shore.node.stamping import Stamping
@@ -79,11 +79,12 @@ class Brain:
         self._serial = 0
         self._port = 0
         self._confirm_by: float | None = None
-        # How to call a peer, what is linked, and what was accepted, as those know who hold the links.
+        # How to call a peer, what is linked, and what was consented to, as those know who hold the links.
         self.call: Callable[[bytes], None] = lambda _public_key: None
         self.tell_peers: Callable[[SignalKind], None] = lambda _kind: None
         self.links: Callable[[float], tuple[LinkStatus, ...]] = lambda _now: ()
         self.accept: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
+        self.advertise: Callable[[tuple[str, ...]], None] = lambda _prefixes: None
         self._feed = Feed(self.node, self._perform, events.Woke)
         self._failure: str | None = None
         self._in_force = asyncio.Event()
@@ -274,14 +275,8 @@ class Brain:
 
     def notes(self) -> tuple[str, ...]:
         """What people should know about this tunnel."""
-        notes = []
-        if self._confirm_by is not None:
-            left = max(self._confirm_by - boottime(), 0)
-            notes.append(f"goes down in {left:.0f} s unless `shore confirm {self.device}`")
-        family = None if self.node.config is None else uncovered_family(self.node.config)
-        if family is not None:
-            notes.append(f"IPv{family} is left alone: AllowedIPs covers the other family only")
-        return tuple(notes)
+        left = None if self._confirm_by is None else max(self._confirm_by - boottime(), 0)
+        return notes_of(self.node, left)
 
     async def _configured(self, event: events.Configured) -> None:
         """Tell a configuration and wait until it is in force. Raises NotConfigured."""

@@ -19,6 +19,7 @@ from shore.core.actions import Announce
 from shore.core.membership import Membership
 from shore.core.mesh import tunnel_config
 from shore.core.reconcile import fwmark_of
+from shore.core.underlay import is_metered
 from shore.io import identity as kept
 from shore.io.control import ControlLink
 from shore.io.identity import Identity
@@ -53,7 +54,7 @@ class Mesh:
         spawn(self._wanted.run())
         self._used: on.Use | None = None
         brain.links, brain.call = self._links, self._call
-        brain.tell_peers, brain.accept = self._tell_peers, self._accept
+        brain.tell_peers, brain.accept, brain.advertise = self._tell_peers, self._accept, self._advertise
 
     async def run(self) -> None:
         """Hold the link and tell it how we are, until cancelled."""
@@ -78,9 +79,16 @@ class Mesh:
         self._link.tell(on.SignalAsked(None, kind, self._brain.node.candidates()))
 
     def _accept(self, prefixes: tuple[str, ...]) -> None:
-        network = msgspec.structs.replace(self._identity.network, accepted=prefixes)
-        self._identity = msgspec.structs.replace(self._identity, network=network)
         self._brain.announce("prefixes accepted", ", ".join(prefixes) or "none")
+        self._consent(msgspec.structs.replace(self._identity.network, accepted=prefixes))
+
+    def _advertise(self, prefixes: tuple[str, ...]) -> None:
+        self._brain.announce("prefixes advertised", ", ".join(prefixes) or "none")
+        self._consent(msgspec.structs.replace(self._identity.network, advertised=prefixes))
+
+    def _consent(self, network: kept.Network) -> None:
+        """Our owner wants something else of the network; the server hears of it with the next look."""
+        self._identity = msgspec.structs.replace(self._identity, network=network)
         if self._used is not None:
             self._wanted.put(self._used)
 
@@ -91,7 +99,7 @@ class Mesh:
     def _whereabouts(self) -> on.Moved:
         node, netmap = self._brain.node, self._link.membership.netmap
         relays = () if netmap is None else tuple(relay.id for relay in netmap.relays)
-        return on.Moved(node.candidates(), relays[:MOST_RELAYS])
+        return on.Moved(node.candidates(), relays[:MOST_RELAYS], self._identity.network.advertised)
 
     def _perform(self, action: on.Action) -> None:
         match action:
@@ -156,18 +164,26 @@ class Mesh:
             time=use.time,
             admissions=use.admissions,
             accepted=self._identity.network.accepted,
+            advertised=self._identity.network.advertised,
         )
         if wanted == self._brain.node.config:
             return
+        mark = self._mark()
         try:
             await self._brain.reload(wanted)
         except NotConfigured as error:
             self._brain.announce("netmap not in force", str(error))
+        if self._mark() != mark:
+            # What our link sends goes another way now, maybe to nowhere.
+            self._link.tell(on.LinksMoved())
 
     def _links(self, now: float) -> tuple[LinkStatus, ...]:
         held = self._link.membership
         address = held.address or next(iter(held.addresses()), "")
-        return (LinkStatus("server", address, held.state, held.rtt_ms, now - held.since),)
+        node = self._brain.node
+        uplink = node.underlay.uplink_at(held.local)
+        costly = held.state == "up" and node.config is not None and is_metered(node.config, uplink)
+        return (LinkStatus("server", address, held.state, held.rtt_ms, now - held.since, costly),)
 
     def _mark(self) -> int:
         return 0 if self._brain.node.config is None else fwmark_of(self._brain.node.config)

@@ -99,7 +99,7 @@ class Openings:
 
     def mark(self, mark: int) -> None:
         """Mark what all of them send."""
-        for opened in self.sockets.values():
+        for opened in (*self.sockets.values(), *self.links.values()):
             set_mark(opened, mark)
 
     def ears(self, *, wanted: bool) -> dict[str, int]:

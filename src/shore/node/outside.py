@@ -10,6 +10,7 @@ from shore.core import events
 from shore.io.dial import NotDialled, dial
 from shore.io.proxy import surroundings
 from shore.io.resolver import NotResolved
+from shore.io.sockets import own_end
 from shore.model.host import HostPlan
 from shore.node.naming import addresses_of
 from shore.node.openings import Openings
@@ -33,7 +34,8 @@ class Outside:
             )
         except NotDialled as error:
             return events.LinkDialFailed(action.relay, str(error))
-        return events.LinkDialled(action.relay, self._openings.add_link(opened), name)
+        number = self._openings.add_link(opened)
+        return events.LinkDialled(action.relay, number, name, own_end(opened))
 
     async def resolve(self, name: str) -> events.Event:
         """Ask for a name's addresses."""

@@ -67,6 +67,12 @@ class AskAccept(_Request, frozen=True, tag="accept"):
     prefixes: tuple[str, ...]
 
 
+class AskAdvertise(_Request, frozen=True, tag="advertise"):
+    """Offer the network to lead to these prefixes behind this node, and to no others."""
+
+    prefixes: tuple[str, ...]
+
+
 class AskConfirm(_Request, frozen=True, tag="confirm"):
     """Keep a tunnel that was brought up with `--confirm`."""
 
@@ -105,7 +111,16 @@ class NetcheckReply(_Reply, frozen=True, tag="netcheck"):
 
 
 Request = (
-    AskStatus | AskNetcheck | AskDown | AskReload | AskRenew | AskPoke | AskAmend | AskAccept | AskConfirm
+    AskStatus
+    | AskNetcheck
+    | AskDown
+    | AskReload
+    | AskRenew
+    | AskPoke
+    | AskAmend
+    | AskAccept
+    | AskAdvertise
+    | AskConfirm
 )
 Reply = Done | Failed | StatusReply | NetcheckReply | Poked
 

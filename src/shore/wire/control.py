@@ -56,12 +56,16 @@ class StandingIs(_Message, frozen=True, tag="standing"):
 
 
 class Enrol(_Message, frozen=True, tag="enrol"):
-    """Asks to become a member; the signature covers `enrol_content`."""
+    """Asks to become a member; the signature covers `enrol_content`.
+
+    `avoid` are prefixes in the mesh's range that are in use around this machine.
+    """
 
     secret: bytes
     node_key: bytes
     name: str
     signature: bytes
+    avoid: tuple[str, ...] = ()
 
 
 class Present(_Message, frozen=True, tag="present"):
@@ -75,10 +79,11 @@ class Present(_Message, frozen=True, tag="present"):
 
 
 class Whereabouts(_Message, frozen=True, tag="whereabouts"):
-    """Where this node may be reached; its home relay first."""
+    """Where this node may be reached, its home relay first, and to which prefixes behind it it would lead."""
 
     candidates: tuple[Candidate, ...]
     relays: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
 
 
 class Signal(_Message, frozen=True, tag="signal"):

@@ -9,6 +9,7 @@
     POST   /api/v1/nodes/NAME/revoke      -> NodeShown: it is out for good
     POST   /api/v1/nodes/NAME/expire      -> NodeShown: it has to draw another key
     POST   /api/v1/nodes/NAME/rename  Rename -> NodeShown
+    POST   /api/v1/nodes/NAME/routes  Routes -> NodeShown
     GET    /api/v1/keys                   -> Keys
     POST   /api/v1/keys      KeyAsk       -> KeyMade: the key is shown once
     DELETE /api/v1/keys/PREFIX            -> KeyShown
@@ -30,6 +31,7 @@ User = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@-]{0,62}"
 Tag = Annotated[str, msgspec.Meta(pattern=r"^(tag:)?[A-Za-z][A-Za-z0-9-]{0,58}" + END)]
 Tags = Annotated[tuple[Tag, ...], msgspec.Meta(max_length=32)]
 Lifetime = Annotated[float, msgspec.Meta(gt=0, le=3650 * 86400)]
+Prefixes = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=49)], ...], msgspec.Meta(max_length=32)]
 TokenState = Literal["open", "spent", "expired", "revoked"]
 
 
@@ -79,7 +81,10 @@ class Out(msgspec.Struct, frozen=True):
 
 
 class NodeShown(msgspec.Struct, frozen=True):
-    """A node as lists show it; `token` is the prefix of what it came with. A relay has no addresses here."""
+    """A node as lists show it; `token` is the prefix of what it came with. A relay has no addresses here.
+
+    It leads to those of the `approved` prefixes that it has `advertised`.
+    """
 
     name: str
     role: Literal["node", "relay"]
@@ -93,6 +98,8 @@ class NodeShown(msgspec.Struct, frozen=True):
     ephemeral: bool
     enrolled_at: float
     expires_at: float | None
+    advertised: tuple[str, ...] = ()
+    approved: tuple[str, ...] = ()
 
 
 class Nodes(msgspec.Struct, frozen=True):
@@ -105,6 +112,13 @@ class Rename(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a node is to be called."""
 
     name: Annotated[str, msgspec.Meta(max_length=63)]
+
+
+class Routes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Prefixes that a node may lead to from now, and such that it may not any more."""
+
+    approve: Prefixes = ()
+    revoke: Prefixes = ()
 
 
 class KeyAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -44,6 +44,10 @@ INTERFACE_KEYS = (
 PEER_KEYS = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
 OWN_INTERFACE_KEYS = ("Offload", "Realtime", "Probing", "Overhear", "Uplinks", "Stun", "PortMapping")
 OWN_PEER_KEYS = ("Name", "Redundancy")
+NO_PROXY = (
+    "a proxy leads to relays and to a network's server, and a tunnel from a file has neither: its peers are "
+    "reached by UDP alone (`shore up --join TOKEN --proxy URL` is for a network)"
+)
 # Keys that may come more than once and add up.
 REPEATED = {"address", "dns", "preup", "postup", "predown", "postdown", "allowedips", "endpoint"}
 
@@ -121,6 +125,8 @@ def _add(section: _Section, number: int, key: str, value: str, own: bool) -> Non
         known = OWN_PEER_KEYS if own else PEER_KEYS
     lower = key.lower()
     if lower not in {name.lower() for name in known}:
+        if own and lower == "proxy":
+            raise _Wrong(number, NO_PROXY)
         close = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         where = f"[{section.kind.title()}]"

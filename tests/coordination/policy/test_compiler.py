@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shore.coordination.members import Member
 from shore.coordination.policy import STARTER, PolicyError, compile
+from shore.coordination.policy.reach import MEMBERS
 from shore.model.filter import Ports, Rule
 
 ALICE = Member(1, "laptop", "alice@example.com", (), ("100.64.0.1",))
@@ -86,9 +87,8 @@ def test_there_is_no_default(text: str) -> None:
 
 def test_what_a_new_network_begins_with_lets_members_reach_each_other() -> None:
     policy = compile(STARTER, ALL)
-    everywhere = ("0.0.0.0/0", "::/0")
     assert policy.notes == ()
-    assert policy.rules_for(BOB, ALL) == (Rule(everywhere, everywhere, (Ports(),)),)
+    assert policy.rules_for(BOB, ALL) == (Rule(MEMBERS, ("100.64.0.3/32",), (Ports(),)),)
     assert policy.peers_of(BOB, ALL) == {1, 2, 4, 5}
 
 

@@ -47,6 +47,17 @@ def test_what_is_not_there_cannot_be_traced(source: str, port: int, protocol: st
         trace(STRICT, BOTH, source, "web", port=port, protocol=protocol)
 
 
+def test_an_address_behind_a_member_can_be_traced() -> None:
+    router = Member(3, "router", "owner", (), ("100.64.0.3",), ("10.1.0.0/24", "10.1.0.0/28"))
+    policy = compile('{"grants": [{"src": ["bob@"], "dst": ["10.1.0.0/25"], "ip": ["tcp:631"]}]}')
+    members = (*BOTH, router)
+    told = trace(policy, members, "bob", "10.1.0.9", port=631)
+    assert (told.admitted, told.sentence) == (True, "line 1 lets bob reach 10.1.0.9 behind router by tcp 631")
+    assert not trace(policy, members, "bob", "10.1.0.200", port=631).admitted
+    assert not trace(policy, members, "bob", "router", port=631).admitted
+    assert not trace(policy, members, "10.1.0.9", "bob", port=631).admitted
+
+
 def test_a_difference_is_who_gains_and_loses_which_ports() -> None:
     starter = compile(STARTER)
     assert diff(starter, starter, BOTH) == ()

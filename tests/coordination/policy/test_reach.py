@@ -100,6 +100,57 @@ def test_lines_between_the_same_ends_make_one_rule() -> None:
     assert len(rule.ports) == 2
 
 
+ROUTER = Member(1, "router", "a", (), ("100.64.0.1",), ("10.1.0.0/24", "fd77::/64"))
+LAPTOP = Member(2, "laptop", "b", (), ("100.64.0.2",))
+SITE = (ROUTER, LAPTOP)
+
+
+def to_router(src: str, dst: str) -> tuple[str, ...]:
+    """What of the router, and behind it, may be reached by a line."""
+    policy = compile(f'{{"grants": [{{"src": ["{src}"], "dst": ["{dst}"], "ip": ["*"]}}]}}')
+    rules = policy.rules_for(ROUTER, SITE)
+    assert policy.peers_of(LAPTOP, SITE) == ({1} if rules else set())
+    return tuple(each for rule in rules for each in rule.destinations)
+
+
+def test_what_is_behind_a_member_is_reached_as_far_as_a_line_names_it() -> None:
+    assert to_router("b@", "*") == ("10.1.0.0/24", "100.64.0.1/32", "fd77::/64")
+    assert to_router("b@", "10.1.0.5") == ("10.1.0.5/32",)
+    assert to_router("b@", "10.0.0.0/8") == ("10.1.0.0/24",)
+    assert to_router("b@", "a@") == ("100.64.0.1/32",)
+    assert to_router("b@", "100.64.0.0/10") == ("100.64.0.1/32",)
+    assert to_router("b@", "10.2.0.0/24") == ()
+
+
+def test_the_internet_is_reached_by_who_leads_to_a_default_route_and_nothing_private_with_it() -> None:
+    exit_ = Member(1, "exit", "a", (), ("100.64.0.1",), ("0.0.0.0/0", "::/0"))
+    policy = compile('{"grants": [{"src": ["b@"], "dst": ["autogroup:internet"], "ip": ["*"]}]}')
+    (rule,) = policy.rules_for(exit_, (exit_, LAPTOP))
+    networks = [ipaddress.ip_network(each) for each in rule.destinations]
+    there = {
+        each for each in ("8.8.8.8", "2001:db8::1", "192.168.1.1", "100.64.0.1", "10.0.0.1", "fd01::1")
+        if any(ipaddress.ip_address(each) in network for network in networks)
+    }  # fmt: skip
+    assert there == {"8.8.8.8", "2001:db8::1"}
+    assert policy.peers_of(LAPTOP, (exit_, LAPTOP)) == {1}
+    assert policy.rules_for(ROUTER, SITE) == ()
+
+
+def test_who_is_behind_a_member_comes_in_where_a_line_names_its_prefix_and_not_as_everybody() -> None:
+    everybody = ("100.64.0.0/10", "fd00:1::/48")
+    reach = compile(STARTER).reach(SITE, everybody)
+    (rule,) = reach.rules_for(LAPTOP)
+    assert rule.sources == everybody
+    policy = compile('{"grants": [{"src": ["*", "10.1.0.0/16"], "dst": ["b@"], "ip": ["*"]}]}')
+    (rule,) = policy.reach(SITE, everybody).rules_for(LAPTOP)
+    assert rule.sources == ("10.1.0.0/16", *everybody)
+    policy = compile('{"grants": [{"src": ["10.1.0.0/16"], "dst": ["b@"], "ip": ["*"]}]}')
+    (rule,) = policy.rules_for(LAPTOP, SITE)
+    assert rule.sources == ("10.1.0.0/16",)
+    assert policy.peers_of(LAPTOP, SITE) == {1}
+    assert policy.rules_for(ROUTER, SITE) == ()
+
+
 def test_a_thousand_members_are_no_work() -> None:
     members = tuple(
         Member(n, f"n{n}", f"u{n % 50}", ("x",) if n % 10 == 0 else (), (f"10.0.{n // 250}.{n % 250}",))

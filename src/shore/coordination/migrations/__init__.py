@@ -18,9 +18,9 @@ from alembic.script.base import Script
 from alembic.script.revision import RevisionMap
 from sqlalchemy import Connection, inspect
 
-from shore.coordination.migrations import m0001_first
+from shore.coordination.migrations import m0001_first, m0002_advertised
 
-HISTORY: tuple[ModuleType, ...] = (m0001_first,)
+HISTORY: tuple[ModuleType, ...] = (m0001_first, m0002_advertised)
 HEAD: str = HISTORY[-1].revision
 
 

@@ -44,7 +44,7 @@ def _grant(grant: Value, words: Vocabulary, notes: list[str]) -> list[Line]:
             return []
         raise grant.wrong('this grant lacks `ip`, such as "ip": ["tcp:443"]')
     at = [each for entry in fields["ip"].entries() for each in ports.of_grant(entry)]
-    notes += _nowhere(destinations)
+    notes += _by_whom(destinations)
     return [Line(grant.line, grant.words, from_, to, ports.united(at))] if from_ and to and at else []
 
 
@@ -86,9 +86,9 @@ def _needed(rule: Value, fields: dict[str, Value], name: str) -> Value:
     return fields[name]
 
 
-def _nowhere(destinations: Value) -> list[str]:
+def _by_whom(destinations: Value) -> list[str]:
     return [
-        f"line {entry.line}: `autogroup:internet` leads nowhere, as there are no exit nodes"
+        f"line {entry.line}: `autogroup:internet` is reached by nodes that may lead to 0.0.0.0/0 or ::/0"
         for entry in destinations.entries()
         if entry.value == "autogroup:internet"
     ]

@@ -3,7 +3,7 @@
 from shore.coordination.members import Member
 from shore.coordination.policy.lines import Line
 from shore.coordination.policy.ports import cover
-from shore.coordination.policy.reach import Reach
+from shore.coordination.policy.reach import MEMBERS, Reach
 from shore.model.filter import Protocol, Rule
 
 
@@ -23,9 +23,9 @@ class Policy:
         """The ids of those that may reach the node, and of those that it may reach; never its own."""
         return self._reach(members).peers_of(node)
 
-    def reach(self, members: tuple[Member, ...] = ()) -> Reach:
-        """Who reaches whom, for a caller that says who comes and goes."""
-        return Reach(self.lines, members)
+    def reach(self, members: tuple[Member, ...] = (), everybody: tuple[str, ...] = MEMBERS) -> Reach:
+        """Who reaches whom, for a caller that says who comes and goes; `everybody` are the mesh's ranges."""
+        return Reach(self.lines, members, everybody)
 
     def line_for(
         self, source: Member, destination: Member, protocol: Protocol, port: int | None

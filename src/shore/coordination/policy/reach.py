@@ -3,8 +3,9 @@
 Whether two members reach each other hangs on these two and on nobody else, so one that comes, changes or goes
 costs a look at its own edges. Each selector is asked about a member once, when it comes, and each line's
 sources become prefixes once, whoever its destinations are, until somebody comes or goes whom they mean.
-Where a source is everything, the rule says so and does not name addresses: it stays as it is when members
-come and go.
+Where a source is everybody, the rule names the mesh's ranges and not addresses: it stays as it is when
+members come and go, and lets in nobody from behind a member. Such hosts are let in where a line names their
+prefix. As a destination everybody is each member with what it leads to, and not a packet further.
 """
 
 import ipaddress
@@ -15,17 +16,22 @@ from shore.coordination.members import Member
 from shore.coordination.policy.lines import Line
 from shore.coordination.policy.ports import united
 from shore.coordination.policy.terms import Network, Selector, bare_user, collapsed
+from shore.core.consent import overlap
 from shore.model.filter import Ports, Rule
+from shore.model.netmap import NODE_RANGE_V4
 
-EVERYWHERE = ("0.0.0.0/0", "::/0")
+# Where no network has its range yet.
+MEMBERS = (NODE_RANGE_V4, "fd00::/8")
 _Selectors = tuple[Selector, ...]
 
 
 class Reach:
     """Of some lines. Members are put and removed one by one; one that changed is put again."""
 
-    def __init__(self, lines: tuple[Line, ...], members: Iterable[Member] = ()) -> None:
-        self._lines = lines
+    def __init__(
+        self, lines: tuple[Line, ...], members: Iterable[Member] = (), everybody: tuple[str, ...] = MEMBERS
+    ) -> None:
+        self._lines, self._everybody = lines, everybody
         self._members: dict[int, Member] = {}
         self._networks: dict[int, tuple[Network, ...]] = {}
         ends = (selectors for line in lines for selectors in (line.sources, line.destinations))
@@ -44,7 +50,8 @@ class Reach:
         self._networks[member.id] = tuple(map(ipaddress.ip_network, member.addresses))
         if not member.tags:
             self._own.setdefault(bare_user(member.user), set()).add(member.id)
-        self._forget({selector for selector in self._held if selector.holds(member)}, member.id)
+        about = {each for each in self._held if each.holds(member) or each.is_behind(member)}
+        self._forget(about, member.id)
 
     def remove(self, number: int) -> None:
         """A member went."""
@@ -114,11 +121,9 @@ class Reach:
         return self._prefixes[selectors]
 
     def _source_prefixes(self, selectors: _Selectors) -> tuple[str, ...]:
+        named = [ipaddress.ip_network(network) for selector in selectors for network in selector.networks]
         if any(selector.kind == "everything" for selector in selectors):
-            return EVERYWHERE
-        named: list[Network] = []
-        for selector in selectors:
-            named += [ipaddress.ip_network(network) for network in selector.networks]
+            return collapsed([*map(ipaddress.ip_network, self._everybody), *named])
         whole = tuple(selector for selector in selectors if selector.kind != "networks")
         return collapsed(named + self._networks_of(self._ids(whole)))
 
@@ -132,16 +137,16 @@ class Reach:
 
 
 def _destinations(selectors: _Selectors, node: Member) -> tuple[str, ...]:
-    """Of the node's addresses those that are meant."""
+    """Of the node's addresses, and of what it leads to, what is meant."""
     if any(selector.kind == "everything" for selector in selectors):
-        return EVERYWHERE
+        return _prefixes((*node.addresses, *node.prefixes))
     whole = [selector for selector in selectors if selector.kind != "networks"]
-    if any(selector.holds(node) for selector in whole):
-        return _prefixes(node.addresses)
     named = [selector for selector in selectors if selector.kind == "networks"]
-    return _prefixes(
-        tuple(each for each in node.addresses if any(selector.contains(each) for selector in named))
-    )
+    own = node.addresses
+    if not any(selector.holds(node) for selector in whole):
+        own = tuple(each for each in own if any(selector.contains(each) for selector in named))
+    parts = (overlap(each, network) for each in node.prefixes for one in named for network in one.networks)
+    return _prefixes((*own, *(part for part in parts if part is not None)))
 
 
 @lru_cache(4096)

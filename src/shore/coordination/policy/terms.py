@@ -6,15 +6,17 @@ Headscale's are; tags with `tag:` or, in a member, without.
 """
 
 import ipaddress
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
 from shore.coordination.members import Member
 from shore.coordination.policy.document import Value, meant
+from shore.core.consent import overlap
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Kind = Literal["everything", "users", "tag", "members", "tagged", "networks", "self", "nothing"]
+Kind = Literal["everything", "users", "tag", "members", "tagged", "networks", "self"]
 
 
 class Selector(msgspec.Struct, frozen=True):
@@ -35,6 +37,12 @@ class Selector(msgspec.Struct, frozen=True):
         if self.kind == "networks":
             return any(self.contains(address) for address in member.addresses)
         return self.kind == "everything"
+
+    def is_behind(self, member: Member) -> bool:
+        """Of networks: whether the member leads to any of it."""
+        return bool(member.prefixes) and any(
+            overlap(network, prefix) for network in self.networks for prefix in member.prefixes
+        )
 
     def contains(self, address: str) -> bool:
         """Of networks: whether the address lies in one."""
@@ -73,10 +81,10 @@ class Vocabulary(msgspec.Struct, frozen=True):
         return Selector("networks", networks=(str(found),))
 
     def _autogroup(self, entry: Value, word: str, destination: bool) -> Selector:
-        kind = AUTOGROUPS[word]
-        if kind in ("self", "nothing") and not destination:
+        if word in ("autogroup:self", "autogroup:internet") and not destination:
             raise entry.wrong(f"`{word}` can be a destination only")
-        return Selector(kind)
+        kind = AUTOGROUPS[word]
+        return Selector(kind, networks=internet()) if kind == "networks" else Selector(kind)
 
     def _defined(self, entry: Value, prefix: str, word: str) -> Selector:
         if prefix == "group":
@@ -175,6 +183,14 @@ def collapsed(networks: list[Network]) -> tuple[str, ...]:
     return tuple(str(one) for one in joined)
 
 
+@lru_cache(1)
+def internet() -> tuple[str, ...]:
+    """What nobody has to himself: whoever leads to a default route leads there."""
+    private = [ipaddress.ip_network(each) for each in NOT_INTERNET]
+    whole = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("2000::/3"))
+    return collapsed([part for one in whole for part in _without(one, private)])
+
+
 def _without(one: Network, removed: list[Network]) -> list[Network]:
     left = [one]
     for out in removed:
@@ -199,6 +215,11 @@ def _network(entry: Value, word: str) -> Network:
     return found
 
 
+# RFC 6890, as far as it is not global.
+NOT_INTERNET = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+    *("192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"),
+)
 AUTOGROUPS: dict[str, Kind] = {
     "*": "everything",
     "autogroup:danger-all": "everything",
@@ -206,5 +227,5 @@ AUTOGROUPS: dict[str, Kind] = {
     "autogroup:members": "members",
     "autogroup:tagged": "tagged",
     "autogroup:self": "self",
-    "autogroup:internet": "nothing",
+    "autogroup:internet": "networks",
 }

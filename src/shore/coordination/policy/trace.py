@@ -41,8 +41,25 @@ def _member(word: str, members: tuple[Member, ...]) -> Member:
     for member in members:
         if word == member.name or _is_address(word, member):
             return member
+    if (router := _router(word, members)) is not None:
+        return Member(0, f"{word} behind {router.name}", "", ("",), (word,))
     names = tuple(sorted(member.name for member in members)[:MOST_NAMED])
     raise Unknown(f"no member is called `{word}` or has that address{meant(word, names)}")
+
+
+def _router(word: str, members: tuple[Member, ...]) -> Member | None:
+    """Who leads to an address, by the longest prefix."""
+    try:
+        address = ipaddress.ip_address(word)
+    except ValueError:
+        return None
+    led = [
+        (ipaddress.ip_network(prefix).prefixlen, member)
+        for member in members
+        for prefix in member.prefixes
+        if address in ipaddress.ip_network(prefix)
+    ]
+    return max(led, key=lambda each: each[0], default=(0, None))[1]
 
 
 def _is_address(word: str, member: Member) -> bool:

@@ -1,4 +1,4 @@
-"""Nodes: listed, approved, revoked, renamed, and made to draw another key."""
+"""Nodes: listed, approved, revoked, renamed, made to draw another key, and what they may lead to."""
 
 from collections.abc import Awaitable
 from typing import Any
@@ -11,7 +11,9 @@ from shore.coordination.names import valid_name
 from shore.coordination.repository import Repository
 from shore.coordination.rest.route import Asked, Route, wrong
 from shore.coordination.roll import NotChanged, standing
-from shore.wire.server import Nodes, NodeShown, Rename
+from shore.core.consent import unfit
+from shore.model.netmap import NODE_RANGE_V4
+from shore.wire.server import Nodes, NodeShown, Rename, Routes
 
 
 async def list_nodes(asked: Asked) -> Nodes:
@@ -45,6 +47,17 @@ async def rename_node(asked: Asked) -> NodeShown:
         raise wrong(422, "a name has small letters, digits and hyphens, at most 63")
     name, who, now = _who(asked)
     return await _changed(asked, asked.mesh.repository.roll.rename(name, said.name, who, now))
+
+
+async def route_node(asked: Asked) -> NodeShown:
+    """Say which prefixes beyond its addresses a node may lead to, and which no longer."""
+    said: Routes = asked.body
+    ranges = (NODE_RANGE_V4, asked.mesh.founded.range_v6)
+    for prefix in said.approve:
+        if (why := unfit(prefix, ranges)) is not None:
+            raise wrong(422, why)
+    name, who, now = _who(asked)
+    return await _changed(asked, asked.mesh.repository.roll.lead(name, said.approve, said.revoke, who, now))
 
 
 def _who(asked: Asked) -> tuple[str, str, float]:
@@ -88,6 +101,8 @@ def _shown(row: Row[Any], by_token: dict[int, str], mesh: Mesh, now: float) -> N
         ephemeral=row.ephemeral,
         enrolled_at=row.enrolled_at,
         expires_at=row.expires_at,
+        advertised=tuple(row.advertised),
+        approved=tuple(row.prefixes),
     )
 
 
@@ -97,4 +112,5 @@ ROUTES = (
     Route("POST", "/nodes/{name}/revoke", "write", revoke_node, NodeShown),
     Route("POST", "/nodes/{name}/expire", "write", expire_node, NodeShown),
     Route("POST", "/nodes/{name}/rename", "write", rename_node, NodeShown, Rename),
+    Route("POST", "/nodes/{name}/routes", "write", route_node, NodeShown, Routes),
 )

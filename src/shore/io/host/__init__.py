@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from shore.io.host.aside import apply_aside, remove_aside
+from shore.io.host.behind import apply_behind, remove_behind
 from shore.io.host.device import HostFailed, apply_device
 from shore.io.host.dns import (
     apply_dns,
@@ -20,7 +22,7 @@ from shore.io.host.dns import (
 )
 from shore.io.host.fulltunnel import SRC_VALID_MARK, apply_full_tunnel, refuse_second, remove_full_tunnel
 from shore.io.tun import delete_tun
-from shore.model.host import HostPlan
+from shore.model.host import Behind, HostPlan
 
 __all__ = ["HostFailed", "apply", "hold_dns", "is_own", "remove", "servers_before", "servers_below"]
 
@@ -29,6 +31,8 @@ class Changed(msgspec.Struct):
     """What a tunnel changed beside its device."""
 
     full_tunnel_table: int | None = None
+    aside_table: int | None = None
+    behind: Behind | None = None
     src_valid_mark: str | None = None
     dns: bool = False
 
@@ -38,6 +42,8 @@ async def apply(plan: HostPlan, journal: Path) -> None:
     changed = _read(journal)
     wants_dns = bool(plan.dns_servers or plan.dns_search or plan.names)
     await apply_device(plan)
+    await _set_aside(plan, changed, journal)
+    _lead_behind(plan, changed, journal)
     if plan.full_tunnel is None and changed.full_tunnel_table is not None:
         await _leave_full_tunnel(plan.device, changed, journal)
     if plan.full_tunnel is not None:
@@ -64,8 +70,37 @@ async def remove(device: str, journal: Path) -> None:
         remove_dns(device)
     if changed.full_tunnel_table is not None:
         await _leave_full_tunnel(device, changed, journal)
+    if changed.aside_table is not None:
+        await remove_aside(changed.aside_table)
+    if changed.behind is not None:
+        remove_behind(device)
     delete_tun(device)
     _forget(journal)
+
+
+async def _set_aside(plan: HostPlan, changed: Changed, journal: Path) -> None:
+    wanted = None if plan.aside is None else plan.aside.table
+    if changed.aside_table not in (None, wanted):
+        await remove_aside(changed.aside_table)
+    if changed.aside_table != wanted:
+        changed.aside_table = wanted
+        _write(journal, changed)
+    if plan.aside is not None:
+        await apply_aside(plan.aside)
+
+
+def _lead_behind(plan: HostPlan, changed: Changed, journal: Path) -> None:
+    if changed.behind == plan.behind:
+        return
+    # Until it is in force nobody shall take it for that.
+    changed.behind = Behind((), ())
+    _write(journal, changed)
+    if plan.behind is None:
+        remove_behind(plan.device)
+    else:
+        apply_behind(plan.device, plan.behind)
+    changed.behind = plan.behind
+    _write(journal, changed)
 
 
 async def _leave_full_tunnel(device: str, changed: Changed, journal: Path) -> None:

@@ -1,0 +1,73 @@
+"""`--advertise-routes`: the networks behind this machine that it would lead members of the mesh to.
+
+To offer is this machine's part; somebody approves it on the server (`shore nodes routes`), and each other
+node accepts it for itself (`shore accept`). Whether the kernel forwards is its owner's business: it is looked
+at, and told, and left as it is.
+"""
+
+import click
+import msgspec
+
+from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain
+from shore.core.consent import unfit
+from shore.io import identity as kept
+from shore.io.host.behind import not_forwarded, unforwarded
+from shore.io.identity import Identity
+from shore.io.runtime import Runtime
+from shore.wire import api
+
+MOST = 32
+OPTION = "--advertise-routes"
+
+
+def parse_routes(written: str | None) -> tuple[str, ...] | None:
+    """`10.1.0.0/24,fd77::/64`, or nothing for none; None stays None."""
+    if written is None:
+        return None
+    found = tuple(dict.fromkeys(word.strip() for word in written.split(",") if word.strip()))
+    for prefix in found:
+        if (why := unfit(prefix)) is not None:
+            fail(why, USAGE)
+    if len(found) > MOST:
+        fail(f"a node leads to {MOST} prefixes at most", USAGE)
+    return found
+
+
+def advertise(joined: Identity, prefixes: tuple[str, ...]) -> Identity:
+    """Offer these and no others from now, where the tunnel is up at once."""
+    network = msgspec.structs.replace(joined.network, advertised=prefixes)
+    try:
+        kept.keep_network(network)
+    except OSError as error:
+        fail(f"{error.filename}: {(error.strerror or '').lower()}: run as root", FAILED)
+    if Runtime(network.interface).is_held("brain"):
+        obtain(network.interface, api.AskAdvertise(prefixes))
+    return msgspec.structs.replace(joined, network=network)
+
+
+def change(written: str) -> None:
+    """`shore set --advertise-routes`."""
+    prefixes = parse_routes(written) or ()
+    try:
+        joined = kept.read()
+    except kept.Damaged as error:
+        fail(str(error), FAILED)
+    except PermissionError:
+        fail("only root may say what this machine leads to: run as root", FAILED)
+    if joined is None:
+        fail("this machine has joined no network: `shore up --join TOKEN`", NOT_RUNNING)
+    say(advertise(joined, prefixes))
+
+
+def say(joined: Identity) -> None:
+    """What is offered, and what is missing before anything gets there."""
+    prefixes = joined.network.advertised
+    if not prefixes:
+        click.echo("this machine leads to no network")
+        return
+    name = joined.network.name
+    click.echo(
+        f"{', '.join(prefixes)}: on the server, `shore nodes routes {name} --approve {','.join(prefixes)}`"
+    )
+    for parameter in not_forwarded(prefixes):
+        click.echo(f"note: {unforwarded(parameter)}", err=True)
