@@ -1,17 +1,18 @@
 """The rows of path MTUs: what carries a mebibyte, how fast, and what is known of the path."""
 
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator
+
+import msgspec
 
 from bench.figure import NEVER, Figure, median, most
 from shore.lab.ends import PORT, ShoreEnd
 from shore.lab.forge import forging
 from shore.lab.narrow import STOCK, A, B, Pair, pair
-from shore.lab.net import until
+from shore.lab.net import later, until
 from shore.lab.pinger import Pinger, Pings
 from shore.lab.transfer import Transfer, transfer
+from shore.model.history import Change
+from shore.model.keys import key_text
 
 MIB = 1 << 20
 LADDER = (576, 1124, 1280, 1340, 1400, 1420, 1460, 1492, 1500, 9000)
@@ -28,8 +29,8 @@ def ladder(_rounds: int, _seconds: int) -> list[Figure]:
         for size in sizes:
             for icmp in (True, False):
                 with pair(size, icmp=icmp, family=family) as made:
-                    at = time.monotonic()
-                    known.append(until(lambda m=made, s=size: m.path_mtu() >= s - 16, 10) - at)
+                    until(lambda m=made, s=size: m.path_mtu() >= s - 16, 10)
+                    known.append(_known_after(made, size, family))
                     done = transfer(made.lab["b"], made.lab["a"], B, MIB, 30)
                     missing += done.bytes < MIB
                     worst_stall = max(worst_stall, done.stall)
@@ -39,7 +40,7 @@ def ladder(_rounds: int, _seconds: int) -> list[Figure]:
         most("MTU ladder, Shore", "transfers of 1 MiB that did not complete", missing, 0, each=each),
         most("MTU ladder, Shore", "longest stall, s", worst_stall, 2.0),
         most("MTU ladder, Shore", "furthest from the truth, bytes", worst_error, 16),
-        most("MTU ladder, Shore", "known after the first ping, median, s", median(known), 1.0, each=known),
+        most("MTU ladder, Shore", "known after the first answer, median, s", median(known), 1.0, each=known),
     ]
 
 
@@ -97,6 +98,24 @@ def forged(rounds: int, seconds: int) -> list[Figure]:
     ]
 
 
+def _known_after(made: Pair, size: int, family: int) -> float:
+    """Seconds from the peer's first answer to the end of the search, by a's history: to ask takes a while."""
+    answered: list[float] = []
+    over: list[float] = []
+
+    def is_over() -> bool:
+        assert isinstance(made.a, ShoreEnd)
+        told = made.a.shore("history", key_text(made.a.side.peer_key), "--json").splitlines()
+        changes = [msgspec.json.decode(line, type=Change) for line in told]
+        sizes = [each for each in changes if each.cause == "mtu" and ("[" in each.what) == (family == 6)]
+        answered[:] = [each.at for each in changes if each.what.startswith("peer is a Shore node")]
+        over[:] = [each.at for each in sizes if each.numbers["mtu"] >= size - 16]
+        return bool(answered and over)
+
+    until(is_over, 10)
+    return round(max(over[0] - answered[0], 0.0), 3)
+
+
 def _lied_to(made: Pair, seconds: int) -> tuple[Pings, Transfer]:
     a, b = made.lab["a"], made.lab["b"]
     with forging(b, FIRST_OF_A, FIRST_OF_B, PORT), forging(a, FIRST_OF_B, FIRST_OF_A, PORT):
@@ -114,14 +133,3 @@ def _known(made: Pair) -> list[tuple[int, int | None]]:
     """What each end knows: how often it changed paths, and what the one in use carries."""
     peers = [end.status().peers[0] for end in (made.a, made.b) if isinstance(end, ShoreEnd)]
     return [(peer.switches, next((p.path_mtu for p in peer.paths if p.primary), None)) for peer in peers]
-
-
-@contextlib.contextmanager
-def later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Do it after so long, beside the block."""
-    timer = threading.Timer(seconds, act)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

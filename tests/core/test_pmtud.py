@@ -198,6 +198,87 @@ def test_a_lossy_path_is_no_black_hole() -> None:
         assert path.search.arrivals(Arrivals(10, 5, 10, 5), path.now) == []
 
 
+def test_many_losses_of_large_ones_and_none_of_small_ones_make_a_verification_each_five_seconds() -> None:
+    path = settled()
+    some = Arrivals(100, 92, 10, 10)
+    assert path.search.arrivals(Arrivals(100, 92, 10, 9), path.now) == []
+    assert path.search.arrivals(Arrivals(100, 93, 10, 10), path.now) == []
+    began = path.now
+    path.carry(path.search.arrivals(some, path.now))
+    for _ in range(10):
+        path.run(1)
+        path.carry(path.search.arrivals(some, path.now))
+    assert [round(at - began) for at, size in path.sent if size == 1500] == [0, 5, 10]
+    assert path.published == []
+
+
+def test_a_path_that_swallows_only_some_of_what_is_large_is_found_smaller() -> None:
+    path = settled()
+    path.mtu = 1400
+    path.carry(path.search.arrivals(Arrivals(100, 80, 0, 0), path.now))
+    path.run(1)
+    assert path.search.mtu == 1400
+
+
+@pytest.mark.parametrize("mtu", [576, 1280, 1300, 1387, 1492])
+def test_a_verification_ends_within_half_a_second_with_at_most_50_probes(mtu: int) -> None:
+    path = settled()
+    path.mtu = mtu
+    began = path.now
+    path.carry(path.search.suspected(path.now))
+    path.run(1)
+    assert path.published[0][0] - began < 0.5
+    assert mtu - 16 < path.search.mtu <= mtu
+    assert len(path.sent) <= 50
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.2])
+def test_loss_makes_a_verification_longer_and_never_more_than_50_probes_a_second(loss: float) -> None:
+    took = []
+    for seed in range(30):
+        path = wire(1500, loss=loss, seed=seed)
+        path.run(30)
+        path.sent.clear()
+        path.published.clear()
+        path.mtu = 1300
+        began = path.now
+        path.carry(path.search.suspected(path.now))
+        path.run(20)
+        assert 1284 < path.search.mtu <= 1300
+        took.append(path.published[0][0] - began)
+        times = [at for at, _ in path.sent]
+        assert max(sum(at <= other < at + 1 for other in times) for at in times) <= 50
+    assert sorted(took)[15] < (1.0 if loss < 0.1 else 4.0)
+
+
+def test_loss_may_be_a_matter_of_size_while_that_is_verified_and_for_a_second_and_a_half_at_most() -> None:
+    path = settled()
+    assert not path.search.may_explain_loss(path.now)
+    path.carry(path.search.suspected(path.now))
+    assert path.search.may_explain_loss(path.now)
+    path.run(0.1)
+    assert not path.search.may_explain_loss(path.now)
+    assert not path.search.shrank(path.now)
+    path.run(1)
+    path.mtu = 0
+    path.carry(path.search.suspected(path.now))
+    path.run(1.4)
+    assert path.search.may_explain_loss(path.now)
+    path.run(0.2)
+    assert not path.search.may_explain_loss(path.now)
+
+
+def test_what_was_lost_is_forgiven_for_a_second_after_a_path_was_found_smaller() -> None:
+    path = settled()
+    path.mtu = 1400
+    path.carry(path.search.suspected(path.now))
+    path.run(0.6)
+    assert path.search.mtu == 1400
+    assert (path.search.may_explain_loss(path.now), path.search.shrank(path.now)) == (False, True)
+    path.run(1)
+    assert not path.search.shrank(path.now)
+
+
 def test_a_smaller_device_is_obeyed_at_once_and_a_larger_one_searched() -> None:
     path = settled(1500)
     assert path.search.ceiling_changed(1500, path.now) == []

@@ -23,6 +23,7 @@ class Traffic:
         self.arrived = {A: 0, B: 0}
         self.now = 0.0
         self.metered: set[tuple[int, str]] = set()
+        self.held = False
         self.verdicts: list[tuple[float, Verdict]] = []
 
     def run(self, seconds: int, per_second: int) -> None:
@@ -31,7 +32,8 @@ class Traffic:
             self.sent[self.primary] += per_second
             lost = sum(self.chance.random() < self.loss[self.primary] for _ in range(per_second))
             self.arrived[self.primary] += per_second - lost
-            verdict = self.judge.judge(tuple(self._path(p) for p in (A, B)), self.metered, self.now)
+            paths = tuple(self._path(p) for p in (A, B))
+            verdict = self.judge.judge(paths, self.metered, self.now, held=self.held)
             if verdict is not None:
                 self.primary = (verdict.best.socket, verdict.best.remote)
                 self.sent[self.primary] = self.arrived[self.primary] = 0
@@ -72,6 +74,28 @@ def test_five_percent_of_a_busy_path_is_left_within_three_seconds() -> None:
 def test_twenty_percent_of_a_sparse_path_is_left_within_three_seconds_and_five_within_fifteen() -> None:
     assert sorted(left_after(0.2, 20, seed=n) or 99 for n in range(20))[10] <= 3
     assert sorted(left_after(0.05, 20, seed=n) or 99 for n in range(20))[10] <= 15
+
+
+def test_loss_that_may_be_a_matter_of_size_waits_for_its_verdict() -> None:
+    traffic = Traffic()
+    traffic.run(10, 200)
+    traffic.loss[A], traffic.held = 0.2, True
+    traffic.run(4, 200)
+    assert traffic.verdicts == []
+    traffic.held = False
+    traffic.run(1, 200)
+    assert [verdict.why for _, verdict in traffic.verdicts] == ["loss"]
+
+
+def test_what_was_lost_by_its_size_is_not_held_against_a_path() -> None:
+    traffic = Traffic()
+    traffic.run(10, 200)
+    traffic.loss[A], traffic.held = 0.5, True
+    traffic.run(1, 200)
+    traffic.loss[A], traffic.held = 0.0, False
+    traffic.judge.forgive(A)
+    traffic.run(30, 200)
+    assert traffic.verdicts == []
 
 
 def test_one_percent_changes_nothing_in_ten_minutes() -> None:

@@ -68,6 +68,13 @@ pub enum Fact {
         token: u64,
         refused: bool,
     },
+    /// So many large datagrams that left for there never came, most or all of them, and a probe behind them did.
+    Swallowed {
+        public_key: ByteArray<32>,
+        socket: SocketId,
+        remote: SocketAddr,
+        count: u32,
+    },
     /// Packets were lost for a reason of our own, for 3 s or more.
     Losing {
         public_key: Option<ByteArray<32>>,

@@ -30,6 +30,7 @@ pub mod probe;
 mod probing;
 pub mod relay;
 mod reports;
+mod sealer;
 mod second;
 mod sizing;
 mod stage;

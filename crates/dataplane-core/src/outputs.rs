@@ -11,6 +11,8 @@ use crate::time::Moment;
 
 pub struct Outputs {
     outbox: VecDeque<Transmit>,
+    /// Packets for the TUN that no peer sent.
+    inbox: VecDeque<Vec<u8>>,
     pub reports: Reports,
     pub chance: Chance,
     pub commons: Commons,
@@ -25,10 +27,10 @@ pub struct Outputs {
 
 impl Outputs {
     pub fn new(seed: u64, secret: Key) -> Self {
-        let (outbox, reports) = (VecDeque::new(), Reports::default());
         Self {
-            outbox,
-            reports,
+            outbox: VecDeque::new(),
+            inbox: VecDeque::new(),
+            reports: Reports::default(),
             chance: Chance::new(seed),
             commons: Commons::new(secret),
             probing: true,
@@ -79,9 +81,21 @@ impl Outputs {
         });
     }
 
+    /// A word to whoever sends packets into the tunnel; dropped if there is no room.
+    pub fn send_back(&mut self, packet: Vec<u8>) {
+        if self.inbox.len() < MOST_WORDS {
+            self.inbox.push_back(packet);
+        }
+    }
+
     pub fn next(&mut self) -> Option<Transmit> {
         self.outbox.pop_front()
+    }
+
+    pub fn next_back(&mut self) -> Option<Vec<u8>> {
+        self.inbox.pop_front()
     }
 }
 
 const MOST_WAITING: usize = 4096;
+const MOST_WORDS: usize = 256;

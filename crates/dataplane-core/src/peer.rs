@@ -98,7 +98,9 @@ impl Peer {
     /// Takes over what the brain wants of it, keys and prefixes excepted.
     pub fn adopt(&mut self, desired: desired::Peer, seen: u64, outputs: &mut Outputs, now: Moment) {
         if self.roamed <= seen {
+            let before = self.proved_mtu();
             self.paths.advise(&desired.paths, now);
+            self.tell_senders(before, outputs, now);
         }
         if desired.renew > self.desired.renew {
             self.liveness.renew();

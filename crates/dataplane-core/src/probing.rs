@@ -193,6 +193,7 @@ impl Peer {
             return;
         }
         if self.paths.answered(echo, now) {
+            self.tell_swallowed(outputs, now);
             self.decide(outputs, now);
         } else {
             self.measured(echo.transaction, outputs, now);

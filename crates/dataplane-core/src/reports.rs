@@ -130,6 +130,7 @@ fn kind(fact: &Fact) -> (Discriminant<Fact>, Option<ByteArray<32>>, u64) {
         | Fact::Learned { public_key, .. }
         | Fact::Candidates { public_key, .. }
         | Fact::Unanswered { public_key, .. }
+        | Fact::Swallowed { public_key, .. }
         | Fact::OneWay { public_key } => (Some(*public_key), 0),
         Fact::Measured {
             public_key, token, ..

@@ -1,4 +1,5 @@
-//! What a peer knows of sizes: probes of the MTU under way, pieces being joined, answers that are due.
+//! What a peer knows of sizes: probes of the MTU under way, pieces being joined, answers that are due, and
+//! which data is on its way, should the path turn out to carry less.
 //!
 //! The brain searches (`shore.core.pmtud`); here is what a single question takes. To a Shore peer it is a
 //! probe of the right size, to a foreign one an echo request through the tunnel, both with DF and both
@@ -13,8 +14,9 @@ use crate::engine::DATA_OVERHEAD;
 use crate::facts::Fact;
 use crate::fit::echo::Echo;
 use crate::fit::inner_mtu;
+use crate::fit::outstanding::Outstanding;
 use crate::fit::pieces::{Cutter, Joiner};
-use crate::fit::too_big::TooBig;
+use crate::fit::too_big::{self, TooBig};
 use crate::outputs::Outputs;
 use crate::peer::Peer;
 use crate::plane::Destination;
@@ -26,6 +28,7 @@ pub struct Sizing {
     pub joiner: Joiner,
     pub cutter: Cutter,
     pub too_big: TooBig,
+    pub outstanding: Outstanding,
     /// Transactions or sequence numbers, and the brain's tokens.
     waiting: VecDeque<(u32, u64)>,
     asked: u32,
@@ -38,6 +41,7 @@ impl Sizing {
             joiner: Joiner::default(),
             cutter: Cutter::new(first_piece),
             too_big: TooBig::new(now),
+            outstanding: Outstanding::default(),
             waiting: VecDeque::new(),
             asked: 0,
             echo: None,
@@ -120,6 +124,54 @@ impl Peer {
     pub fn inner_mtu(&self, to: Destination, interface: u16) -> u16 {
         let path_mtu = self.paths.mtu_of(to);
         path_mtu.map_or(interface, |mtu| inner_mtu(mtu, to.remote.is_ipv6()))
+    }
+
+    /// Where packets go, and the largest datagram that was proved to get there.
+    pub fn proved_mtu(&self) -> Option<(Destination, u16)> {
+        let to = self.paths.primary()?;
+        Some((to, self.paths.mtu_of(to)?))
+    }
+
+    /// Tells those whose data was lost for its size, if the path in use carries less than `before`. Of a path
+    /// that was left nothing is lost by that.
+    pub fn tell_senders(
+        &mut self,
+        before: Option<(Destination, u16)>,
+        outputs: &mut Outputs,
+        now: Moment,
+    ) {
+        let (Some((there, was)), Some((to, is))) = (before, self.proved_mtu()) else {
+            return;
+        };
+        if to != there || is >= was {
+            return;
+        }
+        let mtu = inner_mtu(is, to.remote.is_ipv6());
+        let mut room = [0; too_big::MOST];
+        let Sizing {
+            too_big,
+            outstanding,
+            ..
+        } = &mut self.sizing;
+        for quote in outstanding.longer_than(mtu, now) {
+            if let Some(len) = too_big.answer_late(&quote, mtu, &mut room, now) {
+                outputs.send_back(room[..len].to_vec());
+            }
+        }
+    }
+
+    /// Tells the brain of large datagrams that the newest echo says never came.
+    pub fn tell_swallowed(&mut self, outputs: &mut Outputs, now: Moment) {
+        let public_key = self.key();
+        if let Some((Destination { socket, remote }, count)) = self.paths.take_swallowed() {
+            let swallowed = Fact::Swallowed {
+                public_key,
+                socket,
+                remote,
+                count,
+            };
+            outputs.reports.tell(swallowed, now);
+        }
     }
 
     fn sized_probe(&mut self, size: usize, token: u64, now: Moment) -> Option<Vec<u8>> {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use shore_dataplane_core::desired::{DesiredState, SocketId};
 use shore_dataplane_core::engine::EngineFactory;
 use shore_dataplane_core::facts::{DropReason, Fact};
+use shore_dataplane_core::offload::VnetHeader;
 use shore_dataplane_core::plane::{Destination, Plane};
 use shore_dataplane_core::time::Moment;
 
@@ -171,6 +172,11 @@ impl DataThread {
         }
         if let Some(tun) = tun {
             batch += outbound.read(plane, tun, sockets, (egress, copies), now);
+        }
+        if let Some(tun) = tun {
+            while let Some(word) = plane.word() {
+                let _ = tun.write(&word, VnetHeader::default(), &[(0, word.len())]);
+            }
         }
         while let Some(transmit) = plane.transmit() {
             let size = transmit.bytes.len();

@@ -90,6 +90,7 @@ impl Outbound {
                 };
                 let partial = header.flags & NEEDS_CSUM != 0;
                 let len = hand.sealer.clamp(packet, len, partial);
+                hand.sealer.note(header, &packet[..len]);
                 let verdict = judge(
                     header,
                     &packet[..len],

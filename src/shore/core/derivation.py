@@ -31,7 +31,7 @@ from shore.core.relays import Relays
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
 from shore.model.desired import Candidate, DesiredState, Interface, Peer, Socket, StunQuery
-from shore.model.facts import Candidates, Fact, Mapped, Measured, PeerCounters
+from shore.model.facts import Candidates, Fact, Mapped, Measured, PeerCounters, Swallowed
 from shore.model.host import HostPlan
 from shore.model.links import Link
 
@@ -215,4 +215,4 @@ def _concerned_by(fact: Fact) -> Iterable[bytes] | None:
 
 
 # Most of these say what was known already.
-QUIET = (Candidates, Measured)
+QUIET = (Candidates, Measured, Swallowed)

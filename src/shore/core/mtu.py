@@ -7,12 +7,12 @@ found out is a path's MTU in the desired state, and the MTU of the routes to the
 from shore.core.actions import Action, Announce, Measure
 from shore.core.candidates import Place
 from shore.core.peer import PeerRecord
-from shore.core.pmtud import MtuAction, SendProbe
+from shore.core.pmtud import MtuAction, SendProbe, UsePathMtu
 from shore.core.reconcile import assumed_mtu, mtu_of
 from shore.core.sizes import ends_of
 from shore.core.underlay import Underlay
 from shore.model.config import TunnelConfig
-from shore.model.facts import Measured, PeerCounters
+from shore.model.facts import Measured, PeerCounters, Swallowed
 
 
 class Mtus:
@@ -35,7 +35,7 @@ class Mtus:
         # Of a Shore peer, counters say which of its other paths are alive.
         others = peer.sizes.places() if peer.acquainted else ()
         alive = {each: self._ceiling(each) for each in (*others, place)}
-        return self._do(peer.config.public_key, peer.sizes.watch(alive, now))
+        return self._do(peer.config.public_key, peer.sizes.watch(alive, now), now)
 
     def counted(self, entry: PeerCounters, now: float) -> list[Action]:
         """Fresh counters of a peer: where it is; of a Shore peer, which paths live and what arrived."""
@@ -54,20 +54,26 @@ class Mtus:
         direct = tuple(path for path in entry.paths if path.kind == "direct")
         peer.sizes.use_ends(None)
         seen = peer.sizes.counted(direct, now)
-        return self._do(entry.public_key, [*seen, *peer.sizes.watch(alive, now)])
+        return self._do(entry.public_key, [*seen, *peer.sizes.watch(alive, now)], now)
 
-    def measured(self, fact: Measured, now: float) -> list[Action]:
-        """A question was answered."""
+    def told(self, fact: Measured | Swallowed, now: float) -> list[Action]:
+        """A question was answered, or large data vanishes."""
         peer = self._peers.get(fact.public_key)
-        return [] if peer is None else self._do(fact.public_key, peer.sizes.measured(fact, now))
+        if peer is None:
+            return []
+        if isinstance(fact, Swallowed):
+            found = peer.sizes.suspected((fact.socket, fact.remote), now)
+        else:
+            found = peer.sizes.measured(fact, now)
+        return self._do(fact.public_key, found, now)
 
     def disturbed(self, now: float) -> list[Action]:
         """The underlay changed."""
-        return [a for key, peer in self._peers.items() for a in self._do(key, peer.sizes.disturbed(now))]
+        return [a for key, peer in self._peers.items() for a in self._do(key, peer.sizes.disturbed(now), now)]
 
     def wake(self, now: float) -> list[Action]:
         """Do what is due."""
-        return [a for key in self.due(now) for a in self._do(key, self._peers[key].sizes.wake(now))]
+        return [a for key in self.due(now) for a in self._do(key, self._peers[key].sizes.wake(now), now)]
 
     def due(self, now: float) -> list[bytes]:
         """The peers that `wake` has something to do for."""
@@ -109,8 +115,12 @@ class Mtus:
         own = [link.mtu for link in links if link.name == uplink]
         return max(own or [link.mtu for link in links], default=1500)
 
-    def _do(self, key: bytes, wanted: list[tuple[Place, MtuAction]]) -> list[Action]:
-        sizes = self._peers[key].sizes
+    def _do(self, key: bytes, wanted: list[tuple[Place, MtuAction]], now: float) -> list[Action]:
+        peer = self._peers[key]
+        sizes = peer.sizes
+        for place, action in [*wanted]:
+            if isinstance(action, UsePathMtu) and sizes.shrank(place, now):
+                wanted += sizes.narrowed(place, peer.primary, peer.uplinks, now)
         probes = [(place, action) for place, action in wanted if isinstance(action, SendProbe)]
         questions = tuple(sizes.question(key, place, probe) for place, probe in probes)
         said = [self._said(key, place, mtu) for place, mtu in sizes.news()]

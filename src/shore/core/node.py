@@ -56,6 +56,7 @@ from shore.model.facts import (
     Roamed,
     SessionEstablished,
     SocketFailed,
+    Swallowed,
     TunFailed,
     Unanswered,
 )
@@ -327,9 +328,9 @@ class Node:
                 self._derivation.concern((fact.public_key,))
             case Mapped():
                 self.underlay.sightings.saw(fact, now)
-            case Measured() if peer is not None:
+            case Measured() | Swallowed() if peer is not None:
                 before = peer.sizes.proved()
-                self._actions += self.mtus.measured(fact, now)
+                self._actions += self.mtus.told(fact, now)
                 if peer.sizes.proved() != before:
                     self._derivation.resized(fact.public_key)
             case Unanswered() if peer is not None:

@@ -28,6 +28,7 @@ from shore.core.sockets import Sockets
 from shore.model.config import PeerConfig
 from shore.model.desired import Candidate, Lane, Path, Peer, Socket
 from shore.model.facts import Acquainted, PeerCounters, Roamed
+from shore.model.scores import Verdict
 
 # A peer with an Endpoint must not idle out behind a NAT because its file is silent.
 OWN_KEEPALIVE = 25
@@ -215,13 +216,21 @@ class PeerRecord:
         self.answers_probes = counters.probed and alive
         self.uplinks = dict(uplinks)
         costly = {(path.socket, path.remote) for path in counters.paths if path.socket in metered}
-        if not counters.probed:
-            return []
-        judged = self.judge.judge(counters.paths, costly, now, uplinks, sockets.slower)
+        judged = self._judge(counters, costly, sockets, now) if counters.probed else None
         if judged is None:
             return []
         self.moved_to((judged.best.socket, judged.best.remote))
         return [preferred(self.config.public_key, judged, self.judge, sockets)]
+
+    def _judge(
+        self, counters: PeerCounters, costly: set[Place], sockets: Sockets, now: float
+    ) -> Verdict | None:
+        here = next(((path.socket, path.remote) for path in counters.paths if path.primary), None)
+        if here is not None and self.sizes.shrank(here, now):
+            self.judge.forgive(here)
+        held = here is not None and self.sizes.may_explain_loss(here, now)
+        slower = sockets.slower
+        return self.judge.judge(counters.paths, costly, now, self.uplinks, slower=slower, held=held)
 
     def climbed(self, silent_s: float) -> list[str]:
         """Initiations have gone unanswered for so long. Returns the rungs that were reached."""

@@ -25,9 +25,15 @@ begins with the MTU itself. Usually that is answered and all is over. If it is n
 must agree (`DOUBT_OF_PROVED`) before it shrinks, and by then the new size has been found beside it.
 Suspicious are: evidence from data (the peer's counts say that large datagrams vanish and small ones do
 not, a black hole; or data through a foreign peer stalls), which cannot be forged and is followed up at
-most once a second; an ICMP message, which anybody can send, so it is only a hint, followed up ever more
-slowly as long as hints turn out to be wrong; and events on the path, which also look for more. Without
-any reason more is looked for every ten minutes.
+most once a second; weak evidence (many large datagrams are missing among more that came, and no small one
+is), which loss explains as well, at most once in five seconds; an ICMP message, which anybody can send, so
+it is only a hint, followed up ever more slowly as long as hints turn out to be wrong; and events on the
+path, which also look for more. Without any reason more is looked for every ten minutes.
+
+Bulk on a path that shrank waits for the end of the verification, so its first rounds are hardly longer
+than a round trip. Meanwhile nobody knows whether what is lost is lost for its size, and for a while after
+the path was found smaller the counts still miss what was on its way: `may_explain_loss` and `shrank` say
+so to whoever judges the path by its losses.
 
 What goes wrong is safe: an answer that comes after its size was judged lost reopens the search, and a
 size judged lost by chance is tried again by the next raise, which comes sooner where loss is high.
@@ -52,10 +58,13 @@ LATE_CONTROLS = 40
 REMEMBERED = 256
 # A chance of loss that leaves a search unsure.
 LOSSY = 0.2
+# Probes that a search may send in a second.
+MOST_PROBES = 50
 # Rounds without any answer after which only controls are sent.
 SILENT_ROUNDS = 2
-# Large datagrams that must have vanished before it means anything.
+# Large datagrams that must have vanished before it means anything, and where others arrived.
 LEAST_VANISHED = 4
+MANY_VANISHED = 8
 
 
 class SendProbe(msgspec.Struct, frozen=True):
@@ -119,18 +128,23 @@ class PathMtu:
         self.proved = False
         self._bracket = Bracket(self.base, ceiling)
         self._verifying = False
+        # When the verification began, and how many of its rounds may still be short ones.
+        self._doubted_at = float("-inf")
+        self._urgent_rounds = 0
+        self._shrank_at = float("-inf")
         self._round: _Round | None = None
         self._next_round: float | None = None
         self._raise_at: float | None = None
         self._raises = 0
         self._tokens = 0
         self._sent: dict[int, tuple[int, float]] = {}
+        self._latest: deque[float] = deque(maxlen=MOST_PROBES)
         self._controls: deque[bool] = deque(maxlen=LATE_CONTROLS)
         self._silent_rounds = 0
         self._rtt: float | None = None
         self._deviation = 0.0
         self._vanished = NOTHING
-        self._evidence_from = 0.0
+        self._evidence_from = self._weak_from = 0.0
         self._hints_from = 0.0
         self._hints_in_vain = 0
 
@@ -192,7 +206,7 @@ class PathMtu:
         self._measure(now - sent_at)
         was_open = self._is_open
         self._bracket.prove(min(size, self.ceiling))
-        learnt = self._learn()
+        learnt = self._learn(now)
         if not was_open and not self._bracket.closed:
             return [*learnt, *self._open_round(now)]
         return [*learnt, *self._heard(token, now)]
@@ -203,7 +217,7 @@ class PathMtu:
         if size <= CONTROL:
             return []
         self._bracket.refuse(size)
-        return [*self._learn(), *self._heard(token, now)]
+        return [*self._learn(now), *self._heard(token, now)]
 
     def hinted(self, mtu: int, now: float) -> list[MtuAction]:
         """An ICMP message claims that the path carries no more than this."""
@@ -221,6 +235,19 @@ class PathMtu:
         self._evidence_from = now + timers.MTU_EVIDENCE_INTERVAL
         return self._verify(now, self.mtu)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is being verified."""
+        return self._verifying
+
+    def may_explain_loss(self, now: float) -> bool:
+        """Whether it is just being verified that what is lost is not lost for its size."""
+        return self._verifying and now < self._doubted_at + timers.MTU_DOUBT
+
+    def shrank(self, now: float) -> bool:
+        """Whether it was found to carry less than before so lately that what was lost still counts."""
+        return now < self._shrank_at + timers.MTU_AFTERMATH
+
     def arrivals(self, report: Arrivals, now: float) -> list[MtuAction]:
         """The peer reported what arrived of our data."""
         hurried = self._stop_waiting(now) if report.large_arrived or report.small_arrived else []
@@ -233,10 +260,10 @@ class PathMtu:
         )
         if report.large_sent and 2 * report.large_arrived >= report.large_sent:
             self._vanished = NOTHING
-        if not _is_black_hole(self._vanished):
-            return hurried
-        self._vanished = NOTHING
-        return [*hurried, *self.suspected(now)]
+        if _is_black_hole(self._vanished):
+            self._vanished = NOTHING
+            return [*hurried, *self.suspected(now)]
+        return [*hurried, *self._take_care(now)] if _is_partial_hole(report) else hurried
 
     def wake(self, now: float) -> list[MtuAction]:
         """The deadline has come."""
@@ -263,6 +290,12 @@ class PathMtu:
     def _is_settled(self) -> bool:
         return self.proved and not self._is_open
 
+    def _take_care(self, now: float) -> list[MtuAction]:
+        if not self._is_settled or now < self._weak_from:
+            return []
+        self._weak_from = now + timers.MTU_WEAK_INTERVAL
+        return self._verify(now, self.mtu)
+
     def _search(self, now: float) -> list[MtuAction]:
         self._verifying = False
         self._bracket = Bracket(self.base, self.ceiling)
@@ -271,19 +304,29 @@ class PathMtu:
         return self._open_round(now)
 
     def _verify(self, now: float, ceiling: int, hints: tuple[int, ...] = ()) -> list[MtuAction]:
-        self._verifying = True
+        self._verifying, self._doubted_at = True, now
+        self._urgent_rounds = timers.MTU_URGENT_ROUNDS
         self._bracket = Bracket(self.base, ceiling)
         above = tuple(size for size in self._bracket.steps() if size > self.mtu)
         return self._open_round(now, (*hints, self.mtu, *above))
 
     def _open_round(self, now: float, first: tuple[int, ...] = ()) -> list[MtuAction]:
-        self._next_round = None
         sizes = () if self._silent_rounds >= SILENT_ROUNDS else first or self._steps()
+        self._next_round = self._allowed(len(sizes) + 2, now)
+        if self._next_round is not None:
+            return []
+        self._urgent_rounds -= 1
         self._round = _Round(now, now + self._patience())
         probes = [self._probe(size, now) for size in (CONTROL, *sizes, CONTROL)]
         self._round.waiting = {probe.token: probe.size for probe in probes}
         self._round.controls = (probes[0].token, probes[-1].token)
         return list(probes)
+
+    def _allowed(self, count: int, now: float) -> float | None:
+        """When so many probes may be sent; None for now."""
+        late = [at for at in self._latest if at + 1 > now]
+        over = len(late) + count - MOST_PROBES
+        return late[over - 1] + 1 if over > 0 else None
 
     def _steps(self) -> tuple[int, ...]:
         steps = self._bracket.steps()
@@ -292,6 +335,7 @@ class PathMtu:
     def _probe(self, size: int, now: float) -> SendProbe:
         self._tokens += 1
         self._sent[self._tokens] = (size, now)
+        self._latest.append(now)
         if len(self._sent) > REMEMBERED:
             del self._sent[next(iter(self._sent))]
         return SendProbe(size, self._tokens)
@@ -316,7 +360,7 @@ class PathMtu:
         if any(heard):
             self._bracket.lose(lost)
             self._bracket.judge(self._chance_of_loss(), DOUBT_OF_PROVED if self._verifying else DOUBT)
-        learnt = self._learn()
+        learnt = self._learn(now)
         if self._bracket.closed and not self._verifying:
             self._settle(now)
             return learnt
@@ -340,7 +384,7 @@ class PathMtu:
             unsure = self._chance_of_loss() > LOSSY
             self._raise_at = now + waits[min(self._raises, len(waits) - 1) if unsure else -1]
 
-    def _learn(self) -> list[MtuAction]:
+    def _learn(self, now: float) -> list[MtuAction]:
         """Turn what the bracket knows into the MTU in use."""
         low, high = self._bracket.low, self._bracket.high
         if self._verifying:
@@ -349,6 +393,7 @@ class PathMtu:
             self._verifying = False
             if low < self.mtu:
                 self._hints_in_vain = self._raises = 0
+                self._shrank_at = now
                 why = f"{self.mtu} bytes vanish while smaller datagrams arrive"
                 mtu = self._fallback()
                 return self._publish(mtu, low >= mtu, why)
@@ -387,7 +432,9 @@ class PathMtu:
         return min(most, max(least, 3 * self._rtt, self._rtt + 4 * self._deviation))
 
     def _grace(self) -> float:
-        return max(timers.MTU_ROUND_GRACE, self._rtt or 0.0, 4 * self._deviation)
+        urgent = self._verifying and self._urgent_rounds >= 0
+        least = timers.MTU_URGENT_GRACE if urgent else timers.MTU_ROUND_GRACE
+        return max(least, self._rtt or 0.0, 4 * self._deviation)
 
 
 def _is_black_hole(seen: Arrivals) -> bool:
@@ -395,3 +442,9 @@ def _is_black_hole(seen: Arrivals) -> bool:
     vanished = seen.large_sent - seen.large_arrived
     small = seen.small_arrived / seen.small_sent if seen.small_sent else 1.0
     return vanished >= LEAST_VANISHED and seen.large_arrived / seen.large_sent < small / 2
+
+
+def _is_partial_hole(report: Arrivals) -> bool:
+    """Whether many large datagrams are missing and no small one is."""
+    vanished = report.large_sent - report.large_arrived
+    return vanished >= MANY_VANISHED and report.small_arrived >= report.small_sent

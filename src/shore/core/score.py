@@ -12,6 +12,9 @@ Loss is mostly a link's, so a lossy path is left for one by another interface, i
 Fast to leave, slow to return: a path left for loss keeps the cost it had for a minute, twice as long each
 time, ten minutes at most; nobody measures loss on a path without traffic. A path that died is the reflex's
 business: the data plane has left it before we hear of it, and holds it until it has proved itself.
+
+Whether packets are lost for their size is found out elsewhere (`pmtud`). While it is, the path in use is not
+left for loss, and what turns out to have been lost so is forgiven.
 """
 
 from collections import deque
@@ -58,12 +61,14 @@ class PathJudge:
         metered: set[Place],
         now: float,
         uplinks: Mapping[Place, str] = NO_UPLINKS,
+        *,
         slower: Collection[int] = (),
+        held: bool = False,
     ) -> Verdict | None:
         """Take fresh counters. Returns a verdict when the path in use should be another one.
 
-        `uplinks` says which interface a path leaves by, where that is known, `slower` which links are beside
-        a relay's UDP side.
+        `uplinks` says which interface a path leaves by, where that is known; `slower`, which links are
+        beside a relay's UDP side; `held`, that what the path in use loses may be lost for its size.
         """
         scores = self.latest = self.scores(paths, metered, now, slower)
         self.measured = paths
@@ -88,12 +93,16 @@ class PathJudge:
             self._rival, self._rival_since = place, now
         bad = lossy or current.cost_ms > best.cost_ms + timers.SLOWER_BY_MS
         dwell = timers.DWELL_BAD if bad else timers.DWELL_BETTER
-        if now - self._rival_since < dwell:
+        if now - self._rival_since < dwell or (lossy and held):
             return None
         if lossy:
             self._leave((current.socket, current.remote), current.cost_ms, now)
         self.chosen, self._rival = place, None
         return Verdict(best, current, "loss" if lossy else "delay" if bad else "better")
+
+    def forgive(self, place: Place) -> None:
+        """What was lost there was lost for its size: count anew."""
+        self._losses.pop(place, None)
 
     def scores(
         self,

@@ -3,10 +3,14 @@
 A search (`pmtud`) runs on each path that is alive: for a Shore peer with probes, for a foreign one with echo
 requests through the tunnel to its own address, if it has one. What is proved becomes the path's MTU in the
 desired state, and that of the primary path the MTU of the peer's routes. A path that a peer was moved to, or
-a changed link, is no reason to believe less; it is a reason to verify.
+a changed link, is no reason to believe less; it is a reason to verify. So is a path that was found to carry
+less than before: what narrowed it may be a link that others of the peer's paths take too, by another family
+of addresses. Until that is known, data that comes to take one of those is no larger than on the narrowed
+path, which is always safe.
 """
 
 import ipaddress
+from collections.abc import Mapping
 
 import msgspec
 
@@ -37,6 +41,8 @@ class Sizes:
         self._numbers: dict[Place, int] = {}
         self._seen: dict[Place, tuple[int, int, int, int]] = {}
         self._told: dict[Place, int] = {}
+        # What data is cut to while it is in doubt whether a place carries more.
+        self._caps: dict[Place, int] = {}
         self._ends: Ends | None = None
 
     def mtu(self, place: Place, cap: int | None = None) -> int | None:
@@ -47,11 +53,13 @@ class Sizes:
         search = self._searches.get(place)
         if search is None or not search.proved:
             return None
-        return search.mtu if cap is None else min(search.mtu, cap + OVERHEAD[family_of(place[1])])
+        mtu = self._trusted(place, search)
+        return mtu if cap is None else min(mtu, cap + OVERHEAD[family_of(place[1])])
 
     def proved(self) -> dict[Place, int]:
         """The largest datagram that was proved to get to each place."""
-        return {place: search.mtu for place, search in self._searches.items() if search.proved}
+        searches = self._searches.items()
+        return {place: self._trusted(place, search) for place, search in searches if search.proved}
 
     def places(self) -> tuple[Place, ...]:
         """Where searches run, or have come to an end."""
@@ -71,6 +79,7 @@ class Sizes:
         done: list[tuple[Place, MtuAction]] = []
         for place in self._searches.keys() - places.keys():
             del self._searches[place]
+            self._caps.pop(place, None)
         for place, ceiling in places.items():
             search = self._searches.get(place)
             if search is None:
@@ -101,6 +110,35 @@ class Sizes:
                 done += [(place, action) for action in search.arrivals(Arrivals(*grown), now)]
         return done
 
+    def suspected(self, place: Place, now: float) -> list[tuple[Place, MtuAction]]:
+        """Large data that goes there vanishes, and small data does not."""
+        search = self._searches.get(place)
+        return [] if search is None else [(place, action) for action in search.suspected(now)]
+
+    def narrowed(
+        self, here: Place, primary: Place | None, uplinks: Mapping[Place, str], now: float
+    ) -> list[tuple[Place, MtuAction]]:
+        """The path to `here` was found to carry less: others that leave by its uplink may as well."""
+        done: list[tuple[Place, MtuAction]] = []
+        mtu = self._searches[here].mtu
+        for place, search in self._searches.items():
+            if place == here or uplinks.get(place) != uplinks.get(here) or search.mtu <= mtu:
+                continue
+            done += [(place, action) for action in search.suspected(now)]
+            if place != primary and search.in_doubt:
+                self._caps[place] = mtu
+        return done
+
+    def may_explain_loss(self, place: Place, now: float) -> bool:
+        """Whether what is lost there now may be lost for its size."""
+        search = self._searches.get(place)
+        return search is not None and search.may_explain_loss(now)
+
+    def shrank(self, place: Place, now: float) -> bool:
+        """Whether the path was found to carry less than before just now."""
+        search = self._searches.get(place)
+        return search is not None and search.shrank(now)
+
     def disturbed(self, now: float) -> list[tuple[Place, MtuAction]]:
         """The underlay changed."""
         return [(place, a) for place, search in self._searches.items() for a in search.disturbed(now)]
@@ -111,7 +149,7 @@ class Sizes:
         for place, search in self._searches.items():
             if self._numbers[place] == number:
                 answer = search.refused if fact.refused else search.answered
-                return [(place, action) for action in answer(token, now)]
+                return self._done(place, search, answer(token, now))
         return []
 
     def wake(self, now: float) -> list[tuple[Place, MtuAction]]:
@@ -120,7 +158,7 @@ class Sizes:
         for place, search in self._searches.items():
             deadline = search.deadline()
             if deadline is not None and deadline <= now:
-                done += [(place, action) for action in search.wake(now)]
+                done += self._done(place, search, search.wake(now))
         return done
 
     def news(self) -> list[tuple[Place, int]]:
@@ -143,6 +181,15 @@ class Sizes:
         token = self._numbers[place] * TOKENS + probe.token
         ends = None if self._ends is None else (self._ends.ours, self._ends.theirs)
         return Measurement(public_key, place[0], place[1], probe.size, token, ends)
+
+    def _done(self, place: Place, search: PathMtu, actions: list[MtuAction]) -> list[tuple[Place, MtuAction]]:
+        if not search.in_doubt:
+            self._caps.pop(place, None)
+        return [(place, action) for action in actions]
+
+    def _trusted(self, place: Place, search: PathMtu) -> int:
+        """What data there may be as large as."""
+        return min(search.mtu, self._caps.get(place, search.mtu))
 
 
 def ends_of(addresses: tuple[str, ...], peer: PeerConfig) -> Ends | None:

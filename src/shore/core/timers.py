@@ -62,9 +62,11 @@ LEFT_LONGEST = 600.0
 LEFT_MEMORY = 300.0
 
 # When to close a round of MTU probes: this long after the small probe behind the large ones was answered
-# (or the round trip, if longer), or 3 round trips after it was sent, within these bounds. The grace keeps a
-# search below 50 probes a second.
+# (or the round trip, if longer), or 3 round trips after it was sent, within these bounds. The first rounds of
+# a verification, for which data may wait, are over sooner, and there are so many of them.
 MTU_ROUND_GRACE = 0.1
+MTU_URGENT_GRACE = 0.04
+MTU_URGENT_ROUNDS = 6
 MTU_ROUND = (0.25, 3.0)
 MTU_FIRST_ROUND = 1.0
 
@@ -74,9 +76,16 @@ MTU_SILENT = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 # When to look for a larger MTU without any reason; sooner at first where loss made the search unsure.
 MTU_RAISE = (30.0, 60.0, 120.0, 300.0, 600.0)
 
-# When to take the next suspicion seriously: evidence cannot be forged, ICMP can, ever more slowly then.
+# When to take the next suspicion seriously: evidence cannot be forged, though it may be weak; ICMP can be, so
+# ever more slowly then.
 MTU_EVIDENCE_INTERVAL = 1.0
+MTU_WEAK_INTERVAL = 5.0
 MTU_HINT_INTERVAL = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+# When loss may be a matter of size: so long from the beginning of a verification, which mostly ends sooner;
+# and how long after a path was found to carry less what was on its way is still missing from the counts.
+MTU_DOUBT = 1.5
+MTU_AFTERMATH = 1.0
 
 # When to try how long a NAT remembers: how late an echo may be; how long a mapping is in use before it is
 # tried (Linux takes it for a stream after two seconds); after how many unanswered greetings to rest, and

@@ -6,12 +6,14 @@ Two shapes carry all faults of a single tunnel:
     nat     a 10.1.0.2 ── 10.1.0.1 router 192.0.2.1 ── 192.0.2.2 b       a is masqueraded
 """
 
+import contextlib
 import itertools
 import os
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,6 +40,17 @@ def until(true: Callable[[], bool], within_s: float) -> float:
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.05)
     return time.monotonic()
+
+
+@contextlib.contextmanager
+def later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Do it after so long, beside the block."""
+    timer = threading.Timer(seconds, act)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Host:

@@ -28,9 +28,11 @@ class Transfer(msgspec.Struct, frozen=True):
 
 def transfer(sender: Host, receiver: Host, address: str, size: int, within_s: float) -> Transfer:
     """Send `size` bytes from one host to another; `address` is the sender's. Short if time is up."""
-    with subprocess.Popen(sender.inside(*_words("serve", address, size))) as server:
+    words = _words("serve", address, size)
+    with subprocess.Popen(sender.inside(*words), stdout=subprocess.PIPE, text=True) as server:
         try:
-            time.sleep(0.3)
+            assert server.stdout is not None
+            server.stdout.readline()
             words = [*_words("fetch", address, size), str(within_s)]
             return msgspec.json.decode(receiver.run(*words), type=Transfer)
         finally:
@@ -46,6 +48,7 @@ def _serve(address: str, size: int) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, PORT))
         listener.listen()
+        print("ready", flush=True)
         peer, _ = listener.accept()
         with peer:
             peer.sendall(bytes(size))

@@ -86,6 +86,15 @@ class Measured(_Fact, frozen=True, tag="measured"):
     refused: bool
 
 
+class Swallowed(_Fact, frozen=True, tag="swallowed"):
+    """So many large datagrams never came there, most or all that left, and a probe behind them did."""
+
+    public_key: bytes
+    socket: int
+    remote: str
+    count: int
+
+
 class Losing(_Fact, frozen=True, tag="losing"):
     """Packets were lost for a reason of our own for 3 s or more."""
 
@@ -175,6 +184,7 @@ Fact = (
     | Unanswered
     | OneWay
     | Measured
+    | Swallowed
     | Losing
     | Mapped
     | LinkUp

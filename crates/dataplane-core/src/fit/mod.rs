@@ -3,13 +3,15 @@
 //! A path has an *inner MTU*: its path MTU less the outer headers and WireGuard's own. TCP is asked in
 //! time to send no more than that (`mss`). What is longer nevertheless is judged (`verdict`): it is
 //! split, cut where it may be (`fragment`), goes in pieces between Shore nodes (`pieces`), or is refused,
-//! and its sender is told (`too_big`). Towards plain WireGuard the MTU itself is measured by pings
-//! through the tunnel (`echo`).
+//! and its sender is told (`too_big`). What was on its way when the MTU shrank is lost, and its sender is
+//! told of that as well (`outstanding`). Towards plain WireGuard the MTU itself is measured by pings through
+//! the tunnel (`echo`).
 
 pub mod echo;
 pub mod fragment;
 pub mod layout;
 pub mod mss;
+pub mod outstanding;
 pub mod pieces;
 #[cfg(test)]
 pub(crate) mod samples;

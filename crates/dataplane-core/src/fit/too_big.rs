@@ -46,19 +46,50 @@ impl TooBig {
         now: Moment,
     ) -> Option<usize> {
         let layout = Layout::read(packet)?;
-        let mtu = mtu.max(if layout.v6 { V6_LEAST } else { V4_LEAST });
-        let deserved = layout.dont_fragment
-            && layout.total > usize::from(mtu)
-            && layout.offset == 0
-            && !is_error(&layout, packet)
-            && is_between_nodes(&layout, packet);
-        if !deserved || !self.bucket.take(RATE, now) {
+        let mtu = told(mtu, layout.v6);
+        let deserved = layout.total > usize::from(mtu) && is_answerable(&layout, packet);
+        if !deserved {
             return None;
         }
-        let quoted = &packet[..layout.total];
-        let write = if layout.v6 { write_v6 } else { write_v4 };
-        write(quoted, mtu, room)
+        self.write(&packet[..layout.total], mtu, room, now)
     }
+
+    /// The same for a packet that was on its way when the MTU shrank to this. `quote` is what was kept of it:
+    /// all its IP header and what follows, as far as it goes.
+    pub fn answer_late(
+        &mut self,
+        quote: &[u8],
+        mtu: u16,
+        room: &mut [u8],
+        now: Moment,
+    ) -> Option<usize> {
+        let mtu = told(mtu, quote.first()? >> 4 == 6);
+        self.write(quote, mtu, room, now)
+    }
+
+    fn write(&mut self, quote: &[u8], mtu: u16, room: &mut [u8], now: Moment) -> Option<usize> {
+        if !self.bucket.take(RATE, now) {
+            return None;
+        }
+        let write = if quote[0] >> 4 == 6 {
+            write_v6
+        } else {
+            write_v4
+        };
+        write(quote, mtu, room)
+    }
+}
+
+/// Whether a packet may be answered at all, if it is too long.
+pub(super) fn is_answerable(layout: &Layout, packet: &[u8]) -> bool {
+    layout.dont_fragment
+        && layout.offset == 0
+        && !is_error(layout, packet)
+        && is_between_nodes(layout, packet)
+}
+
+fn told(mtu: u16, v6: bool) -> u16 {
+    mtu.max(if v6 { V6_LEAST } else { V4_LEAST })
 }
 
 fn is_error(layout: &Layout, packet: &[u8]) -> bool {

@@ -252,6 +252,26 @@ impl Measure {
         ))
     }
 
+    /// How many large data messages never came, where an echo says that of most that left since the echo before:
+    /// these, or if none came at all, those since the last one that did. The probe left behind them and came.
+    pub fn swallowed(&self) -> u32 {
+        let mut samples = self.data.iter().rev();
+        let (Some(newest), Some(before)) = (samples.next(), samples.next()) else {
+            return 0;
+        };
+        let sent = newest.sent.minus(before.sent).large;
+        let came = newest.arrived.minus(before.arrived).large;
+        if sent <= came.saturating_mul(2) {
+            return 0;
+        }
+        if came > 0 {
+            return sent - came;
+        }
+        let none_came = |sample: &&DataSample| sample.arrived.large == newest.arrived.large;
+        let since = samples.take_while(none_came).last().unwrap_or(before);
+        newest.sent.minus(since.sent).large
+    }
+
     /// Data samples count from here: the path is used anew.
     pub fn forget_data(&mut self) {
         self.data.clear();

@@ -109,6 +109,8 @@ pub struct Paths {
     /// Learned, and not yet told.
     learned: Vec<Source>,
     deaf: bool,
+    /// Where large datagrams never come, and how many in a row did not; not told yet.
+    swallowed: Option<(Destination, u32)>,
     /// When data flowed again after a quiet time.
     woken: Option<Moment>,
     /// Data messages sent, copies not counted.

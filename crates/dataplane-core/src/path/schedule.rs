@@ -163,7 +163,18 @@ impl Paths {
             path.measure.forget_data();
             self.deaf |= place == self.primary;
         }
+        if place == self.primary {
+            let path = &self.paths[place];
+            let count = path.measure.swallowed();
+            self.swallowed = (count >= SWALLOWED_AFTER).then_some((path.destination, count));
+        }
         true
+    }
+
+    /// Large datagrams on the primary path that the newest echo says never came: where to, and how many. Said
+    /// once.
+    pub fn take_swallowed(&mut self) -> Option<(Destination, u32)> {
+        self.swallowed.take()
     }
 
     /// Whether a path answers and the data that goes there goes astray; or, if it is the primary one, all of it.
@@ -223,5 +234,7 @@ const KEEN: Duration = Duration::from_millis(50);
 const KEEN_FOR: Duration = Duration::from_secs(1);
 /// Data messages of a second that must all be missing.
 const DEAF_AFTER: u32 = 3;
+/// Large datagrams that must be missing.
+const SWALLOWED_AFTER: u32 = 3;
 const MOST_PROBED: usize = 8;
 const MOST_TAKEN: usize = 64;
