@@ -3,8 +3,9 @@
 `python -m bench.crowd` reads one line, a `Crowd` in JSON, and forks a process for each of its peers around
 a data plane as the product starts it. Each gets a UDP socket, and the node as its only peer, at every address
 that the node has; so it holds sessions, answers probes and sends its own as any idle Shore peer does. What it
-has not is a TUN, and somebody who decides. It says a line when all planes carry, and ends them at the end of
-its input.
+has not is a TUN, and somebody who decides. Where a server is named, each peer enrols there as well, tells
+where it may be reached, and keeps its link (`bench.simulated`). It says a line when all planes carry, and
+ends them at the end of its input; each line of that until then is one peer that moves.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench import simulated
 from shore import _native
 from shore.core.keepalive import OPEN_QUIET_S
 from shore.core.peer import LANES
@@ -23,6 +25,9 @@ from shore.io.dataplane import SOCKET, DataPlane
 from shore.io.sockets import open_socket
 from shore.model.desired import DesiredState, Interface, Peer, Socket
 from shore.model.desired import Path as Way
+
+# Where nobody is: a peer that moves tells such a port beside those that it has.
+MOVED_PORT = 40000
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -34,12 +39,19 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Crowd(msgspec.Struct, frozen=True):
-    """The peers; the node's public key, inner address, and endpoints."""
+    """The peers; the node's public key, inner address, and endpoints.
+
+    `server` is the unix socket of a coordination server, which lets in who comes with `secret`; `hosts` are
+    the addresses by which the peers are reached.
+    """
 
     members: tuple[Member, ...]
     node_key: bytes
     node_address: str
     endpoints: tuple[str, ...]
+    server: str | None = None
+    secret: bytes = b""
+    hosts: tuple[str, ...] = ()
 
 
 def main() -> int:
@@ -66,11 +78,35 @@ def _fork(place: Path) -> None:
 
 async def _carry(crowd: Crowd, places: list[Path]) -> None:
     planes = [await _start(crowd, member, place) for member, place in zip(crowd.members, places, strict=True)]
-    print("all carry", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    async with asyncio.TaskGroup() as tasks:
+        common = simulated.Crowd(crowd.secret)
+        reading = tasks.create_task(common.read())
+        links = [] if crowd.server is None else await _enrol(crowd, common, Path(crowd.server))
+        print("all carry", flush=True)
+        moves = 0
+        while await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline):
+            number = moves % len(links)
+            elsewhere = f"{crowd.hosts[0]}:{MOVED_PORT + moves}"
+            links[number].tell(*_endpoints(crowd, crowd.members[number]), elsewhere)
+            moves += 1
+        reading.cancel()
     for plane in planes:
         plane.stop()
         await plane.wait_ended(1.0)
+
+
+async def _enrol(crowd: Crowd, common: simulated.Crowd, server: Path) -> list[simulated.Node]:
+    links = []
+    for number, member in enumerate(crowd.members):
+        link = simulated.Node(common, number, _native.public_key(member.private_key))
+        await link.dial(server)
+        link.tell(*_endpoints(crowd, member))
+        links.append(link)
+    return links
+
+
+def _endpoints(crowd: Crowd, member: Member) -> tuple[str, ...]:
+    return tuple(f"{host}:{member.port}" for host in crowd.hosts)
 
 
 async def _start(crowd: Crowd, member: Member, place: Path) -> DataPlane:

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import IO
 
 import msgspec
 
@@ -15,7 +16,7 @@ from bench.machine import cpu_seconds, pss_mb
 from shore import _native
 from shore.lab.ends import PORT, ShoreEnd, Side
 from shore.lab.laboratory import Laboratory
-from shore.lab.net import LabFailed, until
+from shore.lab.net import Host, LabFailed, until
 from shore.model.keys import key_text
 
 PEERS = 100
@@ -33,10 +34,7 @@ def many_peers(rounds: int, _seconds: int) -> list[Figure]:
         brain, plane, keeper = node.brain_pid(), node.plane_pid(), node.keeper_pid()
         time.sleep(SETTLE_S)
         pids = {"brain": brain, "data plane": plane, "keeper": keeper}
-        began, before = time.monotonic(), {name: cpu_seconds([pid]) for name, pid in pids.items()}
-        time.sleep(long_time(rounds))
-        took = time.monotonic() - began
-        shares = {name: round((cpu_seconds([pid]) - before[name]) / took, 5) for name, pid in pids.items()}
+        shares = shares_of(pids, long_time(rounds))
         sizes = {name: pss_mb(pid) for name, pid in pids.items()}
         peers = node.status().peers
         survived = [node.brain_pid(), node.plane_pid()] == [brain, plane]
@@ -64,7 +62,7 @@ def crowd(count: int = PEERS) -> Iterator[ShoreEnd]:
         )
         endpoints = tuple(f"10.99.{path + 1}.1:{PORT}" for path in range(PATHS))
         node = ShoreEnd(lab["a"], _node(own, members))
-        with _running(lab, Crowd(members, _native.public_key(own), NODE, endpoints)):
+        with running(lab["b"], Crowd(members, _native.public_key(own), NODE, endpoints)):
             try:
                 node.up()
                 until(
@@ -75,14 +73,19 @@ def crowd(count: int = PEERS) -> Iterator[ShoreEnd]:
                 node.down()
 
 
-def _connected(node: ShoreEnd) -> int:
-    return sum(peer.connected and peer.probed for peer in node.status().peers)
+def shares_of(pids: Mapping[str, int], seconds: float) -> dict[str, float]:
+    """The share of a core that each process takes from now on, for so long."""
+    began, before = time.monotonic(), {name: cpu_seconds([pid]) for name, pid in pids.items()}
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    return {name: round((cpu_seconds([pid]) - before[name]) / took, 5) for name, pid in pids.items()}
 
 
 @contextlib.contextmanager
-def _running(lab: Laboratory, crowd: Crowd) -> Iterator[None]:
+def running(host: Host, crowd: Crowd) -> Iterator[IO[bytes]]:
+    """The crowd in a host, all of it up; what is written there are its moves. Raises LabFailed."""
     process = subprocess.Popen(
-        lab["b"].inside(sys.executable, "-m", "bench.crowd"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        host.inside(sys.executable, "-m", "bench.crowd"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with process:
         if process.stdin is None or process.stdout is None:
@@ -92,7 +95,7 @@ def _running(lab: Laboratory, crowd: Crowd) -> Iterator[None]:
         if process.stdout.readline() != b"all carry\n":
             raise LabFailed("the crowd did not come up")
         # It ends its planes when its input is closed.
-        yield
+        yield process.stdin
 
 
 def _node(own: bytes, members: tuple[Member, ...]) -> Side:

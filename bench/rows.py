@@ -11,6 +11,8 @@ from bench.floods import floods
 from bench.grid import grid
 from bench.machine import hogs, limited, pss_mb
 from bench.many import many_peers
+from bench.node_idle import node_idle
+from bench.onboarding import onboarding
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
 from bench.relay import relay_throughput
@@ -207,7 +209,9 @@ ROWS: dict[str, Row] = {
     "mtu_shrinking": mtu.shrinking,
     "forged": mtu.forged,
     "many_peers": many_peers,
+    "node_idle": node_idle,
     "control": control_scale,
+    "onboarding": onboarding,
     "relay": relay_throughput,
     "relay_flood": relay_flood,
     "relay_tunnel": relay_tunnel,

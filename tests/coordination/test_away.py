@@ -1,6 +1,7 @@
 """A server whose PostgreSQL is away for a while: links go on, and who needs it is told to try again."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tests.coordination.postgresql import Cluster
 from tests.coordination.serving import serving
 
 from shore.cli.main import main
+from shore.coordination import database
+from shore.coordination.database import Database, NoDatabase
 from shore.coordination.found import database_of, found
 from shore.coordination.moving import copy, use
 from shore.model.desired import Candidate
@@ -44,3 +47,17 @@ async def test_links_go_on_while_the_database_is_away(
             async with linked(tmp_path) as three:
                 await join(three, tmp_path, "three")
                 await one.meet(three)
+
+
+async def test_who_finds_all_connections_busy_is_told_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+    used = Database(f"sqlite:///{tmp_path}/server.db")
+    async with AsyncExitStack() as busy:
+        for _ in range(database.MOST_AT_ONCE):
+            await busy.enter_async_context(used.reading())
+        with pytest.raises(NoDatabase, match="all connections to it were busy"):
+            async with used.reading():
+                pass
+    await used.close()

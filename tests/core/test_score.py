@@ -10,8 +10,12 @@ from shore.model.scores import Verdict
 A, B = (1, "192.0.2.1:1"), (2, "198.51.100.1:1")
 
 
+# Probes a second on a path in use that loses something.
+PROBES = 20
+
+
 class Traffic:
-    """Two live paths; packets flow on the primary one and are lost by chance."""
+    """Two live paths; packets flow on the primary one and are lost by chance. Counters come when wanted."""
 
     def __init__(self, seed: int = 1) -> None:
         self.judge = PathJudge()
@@ -21,23 +25,33 @@ class Traffic:
         self.rtt = {A: 20.0, B: 30.0}
         self.sent = {A: 0, B: 0}
         self.arrived = {A: 0, B: 0}
+        self.probed = {A: 0, B: 0}
+        self.echoed = {A: 0, B: 0}
         self.now = 0.0
         self.metered: set[tuple[int, str]] = set()
         self.held = False
         self.verdicts: list[tuple[float, Verdict]] = []
 
     def run(self, seconds: int, per_second: int) -> None:
-        for _ in range(seconds):
-            self.now += 1.0
-            self.sent[self.primary] += per_second
-            lost = sum(self.chance.random() < self.loss[self.primary] for _ in range(per_second))
-            self.arrived[self.primary] += per_second - lost
+        end = self.now + seconds
+        while self.now < end:
+            step = 0.5 if self.judge.is_wary else 1.0
+            self.now += step
+            count = int(per_second * step)
+            self.sent[self.primary] += count
+            self.arrived[self.primary] += count - self._lost(count)
+            probes = int(PROBES * step)
+            self.probed[self.primary] += probes
+            self.echoed[self.primary] += probes - self._lost(probes)
             paths = tuple(self._path(p) for p in (A, B))
             verdict = self.judge.judge(paths, self.metered, self.now, held=self.held)
             if verdict is not None:
                 self.primary = (verdict.best.socket, verdict.best.remote)
                 self.sent[self.primary] = self.arrived[self.primary] = 0
                 self.verdicts.append((self.now, verdict))
+
+    def _lost(self, count: int) -> int:
+        return sum(self.chance.random() < self.loss[self.primary] for _ in range(count))
 
     def _path(self, place: tuple[int, str]) -> PathCounters:
         probed = [self.chance.random() < self.loss[place] for _ in range(20)]
@@ -53,6 +67,8 @@ class Traffic:
             loss_tx=sum(probed) / 20,
             data_sent=self.sent[place],
             data_arrived=self.arrived[place],
+            probes_sent=self.probed[place],
+            probes_arrived=self.echoed[place],
         )
 
 

@@ -1,7 +1,8 @@
 """Play random schedules: `python -m tests.sim [--first N] [--count N] [--seconds S] [--seed N] [--keep]`.
 
-Runs on all processors. Each failing seed is printed, shortened to the faults that matter, and drawn into
-`target/sim/SEED.mmd`; `--keep` makes a test of it in `tests/sim/seeds`.
+Runs on all processors, and says how many were played in a minute, and in a minute of one processor's time.
+Each failing seed is printed, shortened to the faults that matter, and drawn into `target/sim/SEED.mmd`;
+`--keep` makes a test of it in `tests/sim/seeds`.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 import time
 from multiprocessing import Pool
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from tests.sim.diagram import draw
@@ -21,38 +23,52 @@ KEPT = Path(__file__).parent / "seeds"
 SAY_EVERY = 60.0
 
 
-def try_one(seed: int) -> tuple[int, int, str]:
-    """One seed: it, how many datagrams, and what broke."""
+class Played(NamedTuple):
+    """One seed: how many datagrams were sent, what broke, and seconds of a processor that it took."""
+
+    seed: int
+    datagrams: int
+    broken: str
+    cpu_s: float
+
+
+def try_one(seed: int) -> Played:
+    """Play it."""
+    began = time.process_time()
+    datagrams, what = 0, ""
     try:
-        return seed, play(Scenario(seed, edition=LATEST)).datagrams, ""
+        datagrams = play(Scenario(seed, edition=LATEST)).datagrams
     except Broken as broken:
-        return seed, 0, str(broken)
+        what = str(broken)
+    return Played(seed, datagrams, what, time.process_time() - began)
 
 
 def play_all(seeds: range, seconds: float = float("inf"), workers: int = os.cpu_count() or 1) -> list[int]:
     """Play them, and say how it goes; returns those that broke something."""
     started = said = time.monotonic()
-    played, failed = 0, []
+    played, cpu_s, failed = 0, 0.0, []
     with Pool(workers) as pool:
         # Nobody waits for the slowest of a batch, and what is not wanted any more ends with the pool.
-        for seed, _, broken in pool.imap_unordered(try_one, seeds, chunksize=2):
+        for one in pool.imap_unordered(try_one, seeds, chunksize=2):
             played += 1
-            if broken:
-                failed.append(seed)
-                print(broken, flush=True)
+            cpu_s += one.cpu_s
+            if one.broken:
+                failed.append(one.seed)
+                print(one.broken, flush=True)
             now = time.monotonic()
             if now - started > seconds:
                 break
             if now - said > SAY_EVERY:
                 said = now
-                print(_progress(played, said - started, failed), flush=True)
-    print(_progress(played, time.monotonic() - started, failed), flush=True)
+                print(_progress(played, said - started, cpu_s, failed), flush=True)
+    print(_progress(played, time.monotonic() - started, cpu_s, failed), flush=True)
     return sorted(failed)
 
 
-def _progress(played: int, took: float, failed: list[int]) -> str:
-    rate = played / took * 60
-    return f"{played} schedules in {took:.1f} s ({rate:.0f} a minute), {len(failed)} broken"
+def _progress(played: int, took: float, cpu_s: float, failed: list[int]) -> str:
+    rate, of_cpu = (60 * played / max(span, 1e-3) for span in (took, cpu_s))
+    speed = f"{rate:.0f} a minute, {of_cpu:.0f} a minute of one processor"
+    return f"{played} schedules in {took:.1f} s ({speed}), {len(failed)} broken"
 
 
 def report(scenario: Scenario, *, keep: bool = False) -> None:
@@ -82,7 +98,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if options.seed is not None:
-        seed, datagrams, broken = try_one(options.seed)
+        seed, datagrams, broken, _ = try_one(options.seed)
         print(broken or f"seed {seed}: {datagrams} datagrams, nothing broken")
         failed = [seed] if broken else []
     else:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from tests.sim.doors import Doors, Opened
 from tests.sim.network import Uplink
 
 from shore._native import ModelPlane
@@ -39,16 +39,6 @@ _decode_fact = msgspec.msgpack.Decoder(Fact).decode
 _decode_counters = msgspec.msgpack.Decoder(tuple[PeerCounters, ...]).decode
 _HEADER = struct.Struct(">BxH8x4s4sBxxxI")
 PACKET, LARGE = 92, 1360
-
-
-@dataclass
-class Opened:
-    """A socket of the shell's."""
-
-    id: int
-    family: Literal[4, 6]
-    port: int
-    uplink: str | None
 
 
 @cache
@@ -89,7 +79,7 @@ class Machine:
         self.node: Node | None = None
         self.plane: ModelPlane | None = None
         self.applied: DesiredState | None = None
-        self.sockets: dict[int, Opened] = {}
+        self.doors = Doors(uplinks)
         self.asleep_since: float | None = None
         self.stalled = False
         self.resolver_up = True
@@ -116,9 +106,13 @@ class Machine:
         self._questions = 0
         # Whether this brain was told the counters of all peers by this plane.
         self._told_all = False
-        self._in_force: frozenset[int] = frozenset()
         # Paths by which data must not be fragmented.
         self._sized: frozenset[tuple[int, str]] = frozenset()
+
+    @property
+    def sockets(self) -> dict[int, Opened]:
+        """The open ones."""
+        return self.doors.sockets
 
     # Life.
 
@@ -134,7 +128,8 @@ class Machine:
         """Everything of it dies, and is started again from the configuration."""
         self._life += 1
         self.node, self.plane, self.applied = None, None, None
-        self.sockets, self._facts, self._pending, self._inbox = {}, [], None, []
+        self.doors.hold({})
+        self._facts, self._pending, self._inbox = [], None, []
         self.proved, self.acquainted = set(), set()
         self._wake_at = self._tick_at = float("inf")
         self.disturbed = self.born = self.world.now + back_after
@@ -166,13 +161,13 @@ class Machine:
         self.node = Node()
         if plane_held and self.applied is not None:
             held = {socket.id for socket in self.applied.sockets}
-            self.sockets = {number: one for number, one in self.sockets.items() if number in held}
+            self.doors.hold({number: one for number, one in self.sockets.items() if number in held})
             self.tell(events.Attached(self.config, self._pid, self.applied, port))
             for serial, fact in self._facts:
                 self.tell(events.FactTold(serial, fact))
         else:
             self.plane = None
-            self.sockets = {}
+            self.doors.hold({})
             self._tick_at = float("inf")
             self.disturbed = self.world.now
             self.tell(events.Configured(self.config))
@@ -275,7 +270,7 @@ class Machine:
 
     def _open(self, family: Literal[4, 6], port: int, uplink: str | None) -> Socket:
         self._last_socket += 1
-        self.sockets[self._last_socket] = Opened(self._last_socket, family, port, uplink)
+        self.doors.open(Opened(self._last_socket, family, port, uplink))
         return Socket(self._last_socket, family, uplink)
 
     def _start_plane(self, start: int) -> None:
@@ -297,14 +292,13 @@ class Machine:
             self.world.broken(f"machine {self.number}: desired state refused: {error}")
             return
         self.applied = push.state
-        self._in_force = frozenset(socket.id for socket in push.state.sockets)
+        self.doors.enforce(frozenset(socket.id for socket in push.state.sockets))
         paths = [path for peer in push.state.peers for path in peer.paths]
         self._sized = frozenset((path.socket, path.remote) for path in paths if path.mtu is not None)
         self._facts = [(serial, fact) for serial, fact in self._facts if serial > push.seen]
         named = {socket.id for socket in push.state.sockets}
-        self.sockets = {
-            number: one for number, one in self.sockets.items() if number in named or self._holds(number)
-        }
+        kept = {n: one for n, one in self.sockets.items() if n in named or self._holds(n)}
+        self.doors.hold(kept)
         self._settle()
 
     def _holds(self, number: int) -> bool:
@@ -329,7 +323,8 @@ class Machine:
         if self.plane is None:
             return
         self._questions += 1
-        if self._questions % COUNTERS_EVERY:
+        wary = any(peer.judge.is_wary for peer in self.node.peers.values())
+        if self._questions % COUNTERS_EVERY and not wary:
             self.tell(events.PlaneAnswered({}, {}))
             return
         whole, self._told_all = not self._told_all, True
@@ -353,31 +348,21 @@ class Machine:
         """A datagram for one of our endpoints."""
         if self.plane is None or self.asleep_since is not None or self.applied is None:
             return
-        number = self._listener(uplink, port, family)
+        number = self.doors.listener(uplink, port, family)
         if number is None:
             return
         opened = self.plane.receive(number, remote, datagram, self.world.now)
-        if opened is not None:
-            self._take(opened)
-        self._settle()
+        if opened is None or not self._take(opened):
+            self._settle()
 
-    def _listener(self, uplink: Uplink, port: int, family: int) -> int | None:
-        """The socket that the kernel picks: a bound one before an unbound one, the newest of equals."""
-        unbound = None
-        for number in reversed(self.sockets):
-            one = self.sockets[number]
-            if one.port == port and one.family == family and number in self._in_force:
-                if one.uplink == uplink.name:
-                    return number
-                if one.uplink is None and unbound is None:
-                    unbound = number
-        return unbound
-
-    def _take(self, opened: bytes) -> None:
+    def _take(self, opened: bytes) -> bool:
+        """A packet for the TUN. Returns whether it was answered, and everything settled thereby."""
         _, size, source, target, kind, number = _HEADER.unpack_from(opened)
         self.world.arrived(self, source, target, kind, number, size > PACKET)
-        if kind == 8:
-            self.send(source[3], 0, number, size)
+        if kind != 8:
+            return False
+        self.send(source[3], 0, number, size)
+        return True
 
     def _settle(self) -> None:
         plane = self.plane
@@ -386,13 +371,13 @@ class Machine:
         now = self.world.now
         datagrams, facts, deadline = plane.outcome()
         for peer, socket, remote, datagram in datagrams:
-            uplink = self._exit(socket)
-            if uplink is None:
+            way = self.doors.exit(socket)
+            if way is None:
                 plane.refused(peer, socket, remote, now)
                 deadline = now
             else:
                 fragments = (socket, remote) not in self._sized
-                self.world.carry(self, uplink, self.sockets[socket].port, remote, datagram, fragments)
+                self.world.carry(self, way[0], way[1], remote, datagram, fragments)
         for serial, message in facts:
             fact = _decode_fact(message)
             self._facts.append((serial, fact))
@@ -415,17 +400,6 @@ class Machine:
     def _of(self, key: bytes | None) -> str:
         numbers = {machine.public_key: machine.number for machine in self.world.machines}
         return f"[m{numbers[key]}] " if key else ""
-
-    def _exit(self, socket: int) -> Uplink | None:
-        """The uplink that the kernel sends by."""
-        one = self.sockets.get(socket)
-        if one is None:
-            return None
-        bound, family = one.uplink, one.family
-        for uplink in self.uplinks:
-            if not uplink.down and (bound is None or bound == uplink.name) and uplink.has(family):
-                return uplink
-        return None
 
     def _tick_due(self, at: float) -> None:
         if at != self._tick_at:

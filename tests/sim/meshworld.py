@@ -119,10 +119,9 @@ class MeshMachine(Machine):
                 self._take(opened)
             self._settle()
 
-    def _take(self, opened: bytes) -> None:
+    def _take(self, opened: bytes) -> bool:
         # What the heart asks of peers that it does not know as Shore nodes yet; our host answers no echo.
-        if opened[9] != ICMP:
-            super()._take(opened)
+        return opened[9] != ICMP and super()._take(opened)
 
     def send(self, target: int, kind: int, number: int, size: int = PACKET) -> None:
         if self.plane is not None and self.asleep_since is None:

@@ -8,7 +8,7 @@ RFC 4787: mapping and filtering are `endpoint`-independent, `address`-dependent 
 
 import random
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 Behaviour = Literal["endpoint", "address", "port"]
 # IP and UDP.
@@ -82,7 +82,13 @@ def _about(remote: str, behaviour: Behaviour) -> str:
 
 @dataclass(eq=False)
 class Uplink:
-    """An interface of a machine that leads out. Shares are 0 to 1, times seconds, `mtu` of datagrams."""
+    """An interface of a machine that leads out. Shares are 0 to 1, times seconds, `mtu` of datagrams.
+
+    Any change of any uplink, and of who is joined to whom, is a new `version`: what was derived from them
+    before is stale.
+    """
+
+    version: ClassVar[int] = 0
 
     owner: int
     name: str
@@ -109,6 +115,10 @@ class Uplink:
     hole_in: int = 0
     deaf: int = 0
 
+    def __setattr__(self, name: str, value: object) -> None:
+        Uplink.version += 1
+        object.__setattr__(self, name, value)
+
     @property
     def up(self) -> bool:
         """Whether it is there."""
@@ -133,6 +143,26 @@ class Uplink:
         return bool(self.address6) if family == 6 else not self.only6
 
 
+@dataclass(slots=True)
+class Way:
+    """What becomes of datagrams from one port of an uplink to an endpoint, as long as nothing changes."""
+
+    source: str
+    # Both ends, as a trace names them.
+    label: bytes
+    family: int
+    # The NAT that they pass on leaving.
+    nat: Nat | None
+    # Who is there, if anything gets there at all, and the port.
+    home: Uplink | None
+    port: int
+    # The longest datagram, IP and UDP left out.
+    most: int
+    deaf: bool
+    # How long they take, where that is no matter of chance.
+    delay: float | None
+
+
 class Internet:
     """Which uplink an address belongs to, and which pairs of uplinks cannot talk."""
 
@@ -144,6 +174,7 @@ class Internet:
 
     def join(self, uplink: Uplink) -> None:
         """Make its address known."""
+        Uplink.version += 1
         if not uplink.only6:
             self._homes[uplink.public] = uplink
         if uplink.address6:
@@ -151,6 +182,7 @@ class Internet:
 
     def leave(self, uplink: Uplink) -> None:
         """Its address is nobody's any more."""
+        Uplink.version += 1
         self._homes.pop(uplink.public, None)
         self._homes.pop(f"[{uplink.address6}]", None)
 
@@ -169,7 +201,26 @@ class Internet:
 
     def cut(self, a: Uplink, b: Uplink, count: int) -> None:
         """One fault more, or less, that cuts a from b in this direction."""
+        Uplink.version += 1
         self.cuts[(a, b)] = self.cuts.get((a, b), 0) + count
+
+    def way(self, uplink: Uplink, port: int, remote: str) -> Way:
+        """What becomes of what `uplink` sends from that port to that endpoint."""
+        family = 6 if remote[0] == "[" else 4
+        source = uplink.endpoint(port, family)
+        home, at = self.home(remote)
+        way = Way(source, f"{source} {remote}".encode(), family, None, None, at, 0, False, None)
+        if family == 4:
+            way.nat = uplink.nat
+        if home is None or home is uplink or not self.carries(uplink, home, family):
+            return way
+        way.home = home
+        way.most = min(uplink.mtu, home.mtu) - HEADERS[family]
+        way.deaf = bool(uplink.deaf or home.deaf)
+        both = (uplink, home)
+        if not any(one.loss or one.jitter or one.reorder or one.duplicate for one in both):
+            way.delay = uplink.delay + home.delay
+        return way
 
     def carries(self, a: Uplink, b: Uplink, family: int = 4) -> bool:
         """Whether anything sent by `a` can get to `b` now by that family, chance apart."""

@@ -22,7 +22,7 @@ def test_a_schedule_that_broke_something_does_not_any_more(path: Path) -> None:
 
 @pytest.mark.parametrize("first", SEEDS[::TOGETHER])
 def test_schedules_break_nothing(first: int) -> None:
-    broken = [what for _, _, what in map(try_one, range(first, first + TOGETHER)) if what]
+    broken = [one.broken for one in map(try_one, range(first, first + TOGETHER)) if one.broken]
     assert broken == []
 
 

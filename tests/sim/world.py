@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 from tests.sim.machine import LARGE, Machine, inner
-from tests.sim.network import Internet, Uplink
+from tests.sim.network import Internet, Uplink, Way
 
 from shore.core.status import tunnel_status
 
@@ -70,6 +70,8 @@ class World:
         self.named: dict[int, str] = {}
         self.datagrams = 0
         self.flows_within = FLOWS_WITHIN
+        self._ways: dict[tuple[Uplink, int, str], Way] = {}
+        self._version = -1
         self._trace = blake2b(digest_size=8)
         self._queue: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._count = 0
@@ -146,19 +148,32 @@ class World:
         is_data = kind == 4 and len(datagram) > 32
         if is_data and remote not in sender.proved and not self._is_named(sender, remote):
             self.broken(f"I3: machine {sender.number} sent data to {remote}, which is not proved")
-        family = 6 if remote[0] == "[" else 4
-        source = uplink.endpoint(port, family)
-        self._trace.update(_INSTANT.pack(self.now) + f"{source} {remote}".encode() + datagram)
-        nat = uplink.nat
-        if nat is not None and family == 4:
-            source = nat.leave(source, remote, self.now, self.chance)
-        home, target = self.internet.home(remote)
-        if home is None or home is uplink:
+        way = self._way(uplink, port, remote)
+        source, home, now = way.source, way.home, self.now
+        self._trace.update(_INSTANT.pack(now) + way.label + datagram)
+        if way.nat is not None:
+            source = way.nat.leave(source, remote, now, self.chance)
+        whole = not (is_data and fragments)
+        if home is None or (whole and len(datagram) > way.most) or (is_data and way.deaf):
             return
-        for delay in self.internet.delays(uplink, home, datagram, family, fragments=is_data and fragments):
+        delays = (way.delay,)
+        if way.delay is None:
+            delays = self.internet.delays(uplink, home, datagram, way.family, fragments=not whole)
+        arguments = (sender, remote, home, way.port, source, datagram)
+        for delay in delays:
             self._count += 1
-            arguments = (sender, remote, home, target, source, datagram)
-            heapq.heappush(self._queue, (self.now + delay, self._count, self._deliver, arguments))
+            heapq.heappush(self._queue, (now + delay, self._count, self._deliver, arguments))
+
+    def _way(self, uplink: Uplink, port: int, remote: str) -> Way:
+        """What becomes of it, derived anew where anything changed."""
+        if self._version != Uplink.version:
+            self._version = Uplink.version
+            self._ways = {}
+        key = (uplink, port, remote)
+        way = self._ways.get(key)
+        if way is None:
+            way = self._ways[key] = self.internet.way(*key)
+        return way
 
     def _is_named(self, sender: Machine, remote: str) -> bool:
         """Whether a name leads there, of a peer that cannot be asked: nobody knows it as a Shore node."""

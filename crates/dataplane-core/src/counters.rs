@@ -104,6 +104,7 @@ impl PeerCounters {
 
 fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
     let (sent, arrived) = path.measure.data_totals();
+    let (probes_sent, probes_arrived) = path.measure.probe_totals();
     let asked = path.asked.newest();
     PathCounters {
         id: path.id,
@@ -121,6 +122,8 @@ fn of_path(path: &Path, primary: bool, now: Moment) -> PathCounters {
         data_arrived: arrived.all,
         large_sent: sent.large,
         large_arrived: arrived.large,
+        probes_sent,
+        probes_arrived,
         proof_age_s: path.proof().map(|at| now.since(at).as_secs_f64()),
         hold_s: path.hold_left(now).map(|left| left.as_secs_f64()),
         poke: asked.map(|(poke, _)| poke),

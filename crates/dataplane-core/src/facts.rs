@@ -218,6 +218,9 @@ pub struct PathCounters {
     /// Of those, datagrams of more than 1200 bytes with their IP header.
     pub large_sent: u32,
     pub large_arrived: u32,
+    /// Probes of this path and what the peer counted of them, as its last echo says; neither ever falls.
+    pub probes_sent: u32,
+    pub probes_arrived: u32,
     pub proof_age_s: Option<f64>,
     /// How long a held path must still answer before it is taken again.
     pub hold_s: Option<f64>,

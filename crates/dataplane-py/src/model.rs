@@ -1,11 +1,12 @@
 //! A data plane without plumbing for `tests/sim`: the core's own reflexes on the `model` engine.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyString};
 use shore_dataplane::{decode, encode};
 use shore_dataplane_core::desired::Measurement;
 use shore_dataplane_core::engine::DATA_OVERHEAD;
@@ -20,9 +21,12 @@ use shore_dataplane_core::time::Moment;
 pub struct ModelPlane {
     plane: Plane,
     sealed: Vec<Transmit>,
+    /// Endpoints in Python's words and ours; a run has some dozens, and names them all the time.
+    remotes: HashMap<String, SocketAddr>,
+    names: HashMap<SocketAddr, Py<PyString>>,
 }
 
-type Sent<'py> = (Option<u32>, u32, String, Bound<'py, PyBytes>);
+type Sent<'py> = (Option<u32>, u32, Bound<'py, PyString>, Bound<'py, PyBytes>);
 type Told<'py> = (u64, Bound<'py, PyBytes>);
 
 #[pymethods]
@@ -33,6 +37,8 @@ impl ModelPlane {
         Self {
             plane: Plane::new(engines, seed, moment(now)),
             sealed: Vec::new(),
+            remotes: HashMap::new(),
+            names: HashMap::new(),
         }
     }
 
@@ -55,7 +61,7 @@ impl ModelPlane {
         datagram: &[u8],
         now: f64,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let source = place(socket, remote)?;
+        let source = self.place(socket, remote)?;
         let mut out = vec![0; datagram.len()];
         let received = self.plane.receive(source, datagram, &mut out, moment(now));
         Ok(match received {
@@ -118,14 +124,14 @@ impl ModelPlane {
     }
 
     fn refused(&mut self, peer: Option<u32>, socket: u32, remote: &str, now: f64) -> PyResult<()> {
-        let sent = (peer.map(PeerSlot), place(socket, remote)?);
+        let sent = (peer.map(PeerSlot), self.place(socket, remote)?);
         self.plane
             .note_refused(sent, DropReason::SendError, 1, moment(now));
         Ok(())
     }
 
     fn link_up(&mut self, link: u32, observed: &str, now: f64) -> PyResult<()> {
-        let observed = place(link, observed)?.remote;
+        let observed = self.place(link, observed)?.remote;
         let udp = Vec::new();
         let fact = Fact::LinkUp {
             link,
@@ -142,7 +148,7 @@ impl ModelPlane {
     }
 
     fn away(&mut self, link: u32, remote: &str, now: f64) -> PyResult<()> {
-        let remote = place(link, remote)?.remote;
+        let remote = self.place(link, remote)?.remote;
         self.plane
             .told_by_link(Fact::Away { link, remote }, moment(now));
         Ok(())
@@ -156,14 +162,33 @@ impl ModelPlane {
 
 impl ModelPlane {
     fn transmit<'py>(&mut self, py: Python<'py>) -> Vec<Sent<'py>> {
-        let made = std::iter::from_fn(|| self.plane.transmit());
+        let plane = &mut self.plane;
+        let made = std::iter::from_fn(|| plane.transmit());
         let all = self.sealed.drain(..).chain(made);
+        let names = &mut self.names;
         all.map(|sent| {
             let peer = sent.peer.map(|PeerSlot(slot)| slot);
             let bytes = PyBytes::new(py, &sent.bytes);
-            (peer, sent.socket, sent.remote.to_string(), bytes)
+            let name = names
+                .entry(sent.remote)
+                .or_insert_with(|| PyString::new(py, &sent.remote.to_string()).unbind());
+            (peer, sent.socket, name.bind(py).clone(), bytes)
         })
         .collect()
+    }
+
+    fn place(&mut self, socket: u32, remote: &str) -> PyResult<Source> {
+        if let Some(&remote) = self.remotes.get(remote) {
+            return Ok(Source { socket, remote });
+        }
+        let read: SocketAddr = remote
+            .parse()
+            .map_err(|_| PyValueError::new_err(format!("{remote} is no endpoint")))?;
+        self.remotes.insert(remote.to_owned(), read);
+        Ok(Source {
+            socket,
+            remote: read,
+        })
     }
 
     fn facts<'py>(&mut self, py: Python<'py>) -> Vec<Told<'py>> {
@@ -176,11 +201,4 @@ impl ModelPlane {
 
 fn moment(seconds: f64) -> Moment {
     Moment(Duration::from_secs_f64(seconds.max(0.0)))
-}
-
-fn place(socket: u32, remote: &str) -> PyResult<Source> {
-    let remote: SocketAddr = remote
-        .parse()
-        .map_err(|_| PyValueError::new_err(format!("{remote} is no endpoint")))?;
-    Ok(Source { socket, remote })
 }

@@ -18,12 +18,16 @@ from pathlib import Path
 from sqlalchemy import event, func, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as Busy
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shore.coordination import migrations
 
 WAIT_S = 30
+# A node gives a link up after so long; it had better dial again later than be one more who waits.
+BUSY_S = 10.0
+KEPT, MOST_AT_ONCE = 5, 15
 # A server that was killed a moment ago may hold its lock yet.
 HOLDER_GONE_WITHIN_S = 5.0
 WRITER, SERVER = 0x73686F7265, 0x73686F7266
@@ -42,7 +46,13 @@ class Database:
         self.url = _place(url)
         self.is_postgresql = self.url.get_backend_name() == "postgresql"
         with self._plainly():
-            self._engine: AsyncEngine = create_async_engine(self.url, pool_pre_ping=self.is_postgresql)
+            self._engine: AsyncEngine = create_async_engine(
+                self.url,
+                pool_pre_ping=self.is_postgresql,
+                pool_size=KEPT,
+                max_overflow=MOST_AT_ONCE - KEPT,
+                pool_timeout=BUSY_S,
+            )
         if not self.is_postgresql:
             event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
@@ -113,6 +123,8 @@ class Database:
             raise NoDatabase(f"{self.shown} {error}") from None
         except ModuleNotFoundError:
             raise NoDatabase("PostgreSQL needs its driver: pip install 'shore[postgresql]'") from None
+        except Busy:
+            raise NoDatabase(f"{self.shown} cannot be used: all connections to it were busy") from None
         except (OSError, DBAPIError) as error:
             raise NoDatabase(f"{self.shown} cannot be used: {_why(error)}") from None
 

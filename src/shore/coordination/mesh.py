@@ -1,10 +1,9 @@
 """The network as it lives: who has a link, and what each is to be told.
 
 Links say what happened (`greeted`, `came`, `moved`, `gone`), and so do people (`changed`, `out`, `govern`);
-netmaps mark who is concerned; one loop (`run`) settles them 50 ms after the first of a burst, or up to 200
-ms in a storm, so that half of the time is left for who comes. Deltas are put on the links a few at a time:
-the first are on their way while the last are built, and all links are heard meanwhile. A link that does not
-take what it is sent is ended: its node dials again and gets the whole.
+netmaps mark who is concerned; one loop (`run`) settles each of them when its turn comes (`turns`). Deltas are
+put on the links a few at a time: the first are on their way while the last are built, and all links are heard
+meanwhile. A link that does not take what it is sent is ended: its node dials again and gets the whole.
 
 Version numbers are reserved in the database by blocks, ahead of their use, so that none goes out twice,
 however this process ends.
@@ -32,13 +31,12 @@ from shore.coordination.policy import Policy, compile
 from shore.coordination.repository import Repository
 from shore.coordination.roll import standing
 from shore.coordination.schema import networks, relays
+from shore.coordination.turns import COALESCE_S, Turns
 from shore.coordination.whereabouts import MOST_ADDRESSES, fitting, is_address, sound
 from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, Signed, Standing
 from shore.wire import control, signing
 from shore.wire.server import RelayShown, ServerStatus
 
-COALESCE_S = 0.05
-COALESCE_MOST_S = 0.2
 AT_ONCE = 32
 BLOCK = 1 << 20
 SWEEP_S = 30.0
@@ -65,8 +63,9 @@ class Mesh:
         self._started_at = 0.0
         self._swept_at = 0.0
         self._keys_moved = False
-        self._rests_until = 0.0
+        self._turns = Turns()
         self._stirred = asyncio.Event()
+        self._to_keep = asyncio.Event()
 
     async def load(self, now: float) -> None:
         """Read what is written down."""
@@ -90,15 +89,43 @@ class Mesh:
 
     async def run(self) -> None:
         """Tell whoever is concerned, for ever; what time alone changes is seen to twice a minute."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_in_turn())
+            tasks.create_task(self._keep_up())
+
+    async def _tell_in_turn(self) -> None:
+        while True:
+            await self._until_turn()
+            now, began = time.monotonic(), time.process_time()
+            if self._stirred.is_set():
+                self._stirred.clear()
+                self._turns.wait(self.netmaps.concerned(), len(self._links), now)
+            taken = self._turns.take(AT_ONCE, now)
+            self._settle(taken)
+            # What was put on links is sent, and who said something is heard.
+            await asyncio.sleep(0)
+            if taken:
+                self._turns.took(time.process_time() - began, len(taken))
+            if self._keys_moved or self.netmaps.version + BLOCK // 2 > self._reserved:
+                self._to_keep.set()
+
+    async def _until_turn(self) -> None:
+        due = self._turns.next()
+        wait = None if due is None else due - time.monotonic()
+        if wait is None or wait > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stirred.wait()
+
+    async def _keep_up(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_S):
-                    await self._stirred.wait()
-            await asyncio.sleep(max(COALESCE_S, self._rests_until - time.monotonic()))
-            self._stirred.clear()
+                    await self._to_keep.wait()
+            await asyncio.sleep(COALESCE_S)
+            self._to_keep.clear()
             # What the database did not take is tried again with the next that happens.
             with contextlib.suppress(NoDatabase):
-                await self._settle()
                 await self._keep(time.time())
 
     async def _keep(self, now: float) -> None:
@@ -178,6 +205,7 @@ class Mesh:
         if self._links.get(outbox.number) is outbox:
             del self._links[outbox.number]
             self.netmaps.unwatch(outbox.number)
+            self._turns.forget(outbox.number)
             self.limits.forget(outbox.number)
             node = self.netmaps.node(outbox.number)
             if node is not None:
@@ -254,7 +282,10 @@ class Mesh:
         self._relays[number] = relay_of(row)
         self.netmaps.offer(self._relays.values())
         if known is None:
-            await self._settle()
+            concerned = self.netmaps.concerned()
+            for begin in range(0, len(concerned), AT_ONCE):
+                self._settle(concerned[begin : begin + AT_ONCE])
+                await asyncio.sleep(0)
             self._let_in()
         self._stirred.set()
 
@@ -299,6 +330,7 @@ class Mesh:
 
     def _drop(self, number: int) -> None:
         self.netmaps.remove(number)
+        self._turns.forget(number)
         self._links.pop(number, None)
         self._away_since.pop(number, None)
         if self._relays.pop(number, None) is not None:
@@ -334,15 +366,10 @@ class Mesh:
         founded, out = self.founded, await self.repository.roll.keys_out(now)
         return control.Admitting(founded.root, founded.network, founded.statements, out)
 
-    async def _settle(self) -> None:
-        began, concerned = time.process_time(), self.netmaps.concerned()
-        for begin in range(0, len(concerned), AT_ONCE):
-            for number in self.netmaps.settle(time.time(), concerned[begin : begin + AT_ONCE]):
-                if number in self._links:
-                    self._tell(self._links[number])
-            await asyncio.sleep(0)
-        spent = min(time.process_time() - began, COALESCE_MOST_S)
-        self._rests_until = time.monotonic() + spent
+    def _settle(self, numbers: tuple[int, ...]) -> None:
+        for number in self.netmaps.settle(time.time(), numbers):
+            if number in self._links:
+                self._tell(self._links[number])
 
     def _tell(self, outbox: Outbox) -> None:
         node = self.netmaps.node(outbox.number)

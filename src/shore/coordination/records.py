@@ -35,7 +35,9 @@ class Records:
         """Take what is new; the ids of what really is."""
         news = {key for key, value in changed.items() if self.content.get(key) != value}
         gone = {key for key in removed if key in self.content and key not in changed}
-        if len(gone) + len(news - self.content.keys()) > MANY:
+        # One by one: to subtract the keys that are there would walk all of them.
+        came = sum(key not in self.content for key in news)
+        if len(gone) + came > MANY:
             self._take_many({key: changed[key] for key in news}, gone, hashes)
         else:
             self._take_few({key: changed[key] for key in news}, gone, hashes)

@@ -2,13 +2,14 @@
 
 A path *costs* milliseconds: its round trip and twice its jitter, 100 ms for each percent of loss above 2,
 100 ms if it is a relay, 50 more by a stream to a relay that can be reached by UDP as well, and a metered
-path whatever it takes to be the last. Loss is counted from data
-where there is enough of it, else from probes, and always its lower bound (Wilson, 95 %): a lost packet of
-five says nothing yet, twenty of four hundred do.
+path whatever it takes to be the last. The path in use is called lossy where data and probes are evidence
+enough (`evidence`); of the others probes alone tell something, and loss is always its lower bound (Wilson,
+95 %).
 
 The path in use is left only for one that is cheaper by a margin of 10 ms and an eighth, and that stayed so
-for a while: a second where loss or a jump in delay drives us away, ten where the other is merely better.
-Loss is mostly a link's, so a lossy path is left for one by another interface, if there is one.
+for a while: a second where a jump in delay drives us away, ten where the other is merely better. Loss needs
+no such time, as evidence has taken its own. It is mostly a link's, so a lossy path is left for one by
+another interface, if there is one.
 Fast to leave, slow to return: a path left for loss keeps the cost it had for a minute, twice as long each
 time, ten minutes at most; nobody measures loss on a path without traffic. A path that died is the reflex's
 business: the data plane has left it before we hear of it, and holds it until it has proved itself.
@@ -17,11 +18,10 @@ Whether packets are lost for their size is found out elsewhere (`pmtud`). While 
 left for loss, and what turns out to have been lost so is forgiven.
 """
 
-from collections import deque
 from collections.abc import Collection, Mapping
-from math import sqrt
 
 from shore.core import timers
+from shore.core.evidence import Evidence, lower_bound
 from shore.model.facts import PathCounters
 from shore.model.scores import PathScore, Verdict
 
@@ -33,10 +33,6 @@ METERED_MS = 10_000.0
 MARGIN_MS = 10.0
 MARGIN_SHARE = 1 / 8
 UNKNOWN_MS = 1_000.0
-# How many messages a share is told from, by the window that must hold them.
-ENOUGH_SHORT = 30
-ENOUGH_LONG = 200
-CONFIDENCE = 1.96
 
 Place = tuple[int, str]
 NO_UPLINKS: Mapping[Place, str] = {}
@@ -46,7 +42,8 @@ class PathJudge:
     """The order of one peer's paths, from one set of counters to the next."""
 
     def __init__(self) -> None:
-        self._losses: dict[Place, _Loss] = {}
+        # Of the path in use, while it is up.
+        self._evidence: dict[Place, Evidence] = {}
         self._left: dict[Place, _Left] = {}
         self._usual: dict[Place, _Usual] = {}
         self._rival: Place | None = None
@@ -93,7 +90,8 @@ class PathJudge:
             self._rival, self._rival_since = place, now
         bad = lossy or current.cost_ms > best.cost_ms + timers.SLOWER_BY_MS
         dwell = timers.DWELL_BAD if bad else timers.DWELL_BETTER
-        if now - self._rival_since < dwell or (lossy and held):
+        is_ripe = not held if lossy else now - self._rival_since >= dwell
+        if not is_ripe:
             return None
         if lossy:
             self._leave((current.socket, current.remote), current.cost_ms, now)
@@ -102,7 +100,12 @@ class PathJudge:
 
     def forgive(self, place: Place) -> None:
         """What was lost there was lost for its size: count anew."""
-        self._losses.pop(place, None)
+        self._evidence.pop(place, None)
+
+    @property
+    def is_wary(self) -> bool:
+        """Whether fresh counters are wanted soon, as the path in use may be lossy."""
+        return any(evidence.is_wary for evidence in self._evidence.values())
 
     def scores(
         self,
@@ -113,7 +116,7 @@ class PathJudge:
     ) -> tuple[PathScore, ...]:
         """What each path costs."""
         places = {(path.socket, path.remote) for path in paths}
-        self._losses = {place: loss for place, loss in self._losses.items() if place in places}
+        self._evidence = {place: held for place, held in self._evidence.items() if place in places}
         self._usual = {place: usual for place, usual in self._usual.items() if place in places}
         extra = [
             METERED_MS * ((path.socket, path.remote) in metered) + STREAM_MS * (path.socket in slower)
@@ -123,7 +126,7 @@ class PathJudge:
 
     def _score(self, path: PathCounters, extra_ms: float, now: float) -> PathScore:
         place = (path.socket, path.remote)
-        loss = self._losses.setdefault(place, _Loss()).take(path, now)
+        loss = self._loss(place, path, now)
         cost = UNKNOWN_MS if path.rtt_ms is None else path.rtt_ms + 2 * (path.jitter_ms or 0.0)
         cost += max(loss - LOSS_FREE, 0.0) * 100 * MS_PER_PERCENT
         cost += RELAY_MS if path.kind == "relay" else 0.0
@@ -139,6 +142,16 @@ class PathJudge:
         return PathScore(
             path.socket, path.remote, path.primary, usable, round(cost, 1), round(loss, 4), until, usual
         )
+
+    def _loss(self, place: Place, path: PathCounters, now: float) -> float:
+        """The share that is lost at least of what we send there."""
+        if path.primary and path.state in {"live", "suspect"}:
+            sent = path.data_sent + path.probes_sent
+            arrived = path.data_arrived + path.probes_arrived
+            return self._evidence.setdefault(place, Evidence()).take(sent, arrived, now)
+        # What is lost while a path is down is an outage's.
+        self._evidence.pop(place, None)
+        return lower_bound(path.loss_tx, timers.PROBES_COUNTED) if path.loss_tx else 0.0
 
     def _leave(self, place: Place, cost_ms: float, now: float) -> None:
         before = self._left.get(place)
@@ -192,46 +205,3 @@ class _Usual:
             self._ms += (rtt_ms - self._ms) * share
         self._at = now
         return round(self._ms, 1)
-
-
-class _Loss:
-    """What one path loses of what we send, over a short and a long window."""
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[float, int, int]] = deque()
-
-    def take(self, path: PathCounters, now: float) -> float:
-        """Take counters; return the share lost, its lower bound."""
-        _, sent, arrived = self._samples[-1] if self._samples else (now, 0, 0)
-        # Counts that fall began anew, here or where the peer was restarted.
-        if path.data_sent < sent or path.data_arrived < arrived:
-            self._samples.clear()
-        self._samples.append((now, path.data_sent, path.data_arrived))
-        while now - self._samples[0][0] > timers.LOSS_LONG:
-            self._samples.popleft()
-        bounds = [
-            self._bound(timers.LOSS_SHORT, ENOUGH_SHORT, now),
-            self._bound(timers.LOSS_LONG, ENOUGH_LONG, now),
-        ]
-        known = [bound for bound in bounds if bound is not None]
-        if known:
-            return max(known)
-        return _lower_bound(path.loss_tx, timers.PROBES_COUNTED) if path.loss_tx else 0.0
-
-    def _bound(self, window: float, enough: int, now: float) -> float | None:
-        newest = self._samples[-1]
-        # A window reaches a little further back than its name, as counters come once a second.
-        oldest = next(sample for sample in self._samples if now - sample[0] <= window + 0.5)
-        sent = newest[1] - oldest[1]
-        if sent < enough:
-            return None
-        lost = min(max(sent - (newest[2] - oldest[2]), 0), sent)
-        return _lower_bound(lost / sent, sent)
-
-
-def _lower_bound(share: float, count: int) -> float:
-    """Wilson's lower bound of a share seen among `count`."""
-    z = CONFIDENCE
-    centre = share + z * z / (2 * count)
-    spread = z * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max((centre - spread) / (1 + z * z / count), 0.0)

@@ -51,9 +51,7 @@ SLOWER_BY_MS = 100.0
 # Over what time a path that became slow is no longer called slow.
 USUAL_FOR = 600.0
 
-# Over which windows loss is counted, and how many probes stand behind the plane's own figure.
-LOSS_SHORT = 2.0
-LOSS_LONG = 15.0
+# How many probes stand behind the plane's own figure of loss.
 PROBES_COUNTED = 20
 
 # When to believe again in a path that was left for its loss.

@@ -203,8 +203,9 @@ class PathCounters(msgspec.Struct, frozen=True):
     """One path's numbers; losses are shares from 0 to 1, None until known.
 
     `data_sent` and `data_arrived` are data messages since the path was last taken, copies included, and
-    what the peer counted of them, `large_*` those of more than 1200 bytes; `observed` is what we look
-    like from there. `hold_s` is how long a held path must still answer. `poke` is the newest that a probe
+    what the peer counted of them, `large_*` those of more than 1200 bytes; `probes_*` are ours on this path
+    and what the peer counted of them, as its last echo says. `observed` is what we look like from there.
+    `hold_s` is how long a held path must still answer. `poke` is the newest that a probe
     left for, `poke_rtt_ms` None while it is unanswered.
     """
 
@@ -223,6 +224,8 @@ class PathCounters(msgspec.Struct, frozen=True):
     data_arrived: int = 0
     large_sent: int = 0
     large_arrived: int = 0
+    probes_sent: int = 0
+    probes_arrived: int = 0
     proof_age_s: float | None = None
     observed: str | None = None
     hold_s: float | None = None

@@ -3,8 +3,9 @@
 Questions overlap, so that a stall is certain within two seconds. How late our own loop was is told with
 each silence: a brain that was stopped itself must not call the plane stalled.
 
-Every other question asks for counters as well, but only of peers about whom there is something new: of a
-hundred idle ones that is a tenth. Ages grow by themselves and are no news; whoever shows them asks for all.
+Every other question asks for counters as well, and every one while the path in use to somebody carries much
+or may be lossy; but only of peers about whom there is something new: of a hundred idle ones that is a
+tenth. Ages grow by themselves and are no news; whoever shows them asks for all.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from shore.node.brain import Brain
 
 INTERVAL = 0.5
 WITHIN = 1.0
-# Counters are asked for with every second question.
+# Counters are asked for with every second question, if nothing else makes us curious.
 COUNTERS_EVERY = 2
 
 
@@ -33,7 +34,8 @@ async def heartbeat(brain: Brain) -> None:
             late = loop.time() - due
             number += 1
             if brain.plane is not None and late < WITHIN:
-                counters: Counters = "none" if number % COUNTERS_EVERY else "changed"
+                wary = any(peer.judge.is_wary for peer in brain.node.peers.values())
+                counters: Counters = "changed" if wary or number % COUNTERS_EVERY == 0 else "none"
                 questions.create_task(ask(brain, counters))
 
 

@@ -5,7 +5,9 @@
 //! per direction, and data that the probes overtook is told from data that never came.
 //!
 //! Loss is that of the last 10 s, and of eight probes at least; one lost probe is news to the reflex, not
-//! a percentage.
+//! a percentage. Whether a path in use is *lossy* is for the brain to judge, from totals of data and probes. A
+//! sparse path (100 data messages a second at most) that lost two messages within 2 s may be, and asks for
+//! more probes for the next 2 s, as its own traffic would take long to tell.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,11 +31,36 @@ pub struct Measure {
     arrived: Report,
     received: Ratio,
     delivered: Ratio,
+    probes: ProbeTotals,
     data_sent: DataCount,
     /// Data messages that the peer counted, as it said last.
     pub reported: u32,
     data: VecDeque<DataSample>,
     first: Option<DataSample>,
+    keen_until: Moment,
+}
+
+/// Probes of which an echo has told, and how many of them had arrived by then.
+#[derive(Clone, Copy, Default)]
+struct ProbeTotals {
+    sent: u32,
+    arrived: u32,
+    /// The newest probe that an echo answered, and what the peer had counted then.
+    last: Option<(u32, u32)>,
+}
+
+impl ProbeTotals {
+    /// Counts that make no sense (the peer counts anew, or together with another path of ours that looks the
+    /// same from there) are no loss.
+    fn note(&mut self, count: u32, reported: u32) {
+        if let Some((before, reported_before)) = self.last {
+            let sent = count.saturating_sub(before);
+            self.sent = self.sent.wrapping_add(sent);
+            let arrived = reported.wrapping_sub(reported_before).min(sent);
+            self.arrived = self.arrived.wrapping_add(arrived);
+        }
+        self.last = Some((count, reported));
+    }
 }
 
 /// Data messages, and those of them whose datagrams have more than 1200 bytes.
@@ -76,6 +103,8 @@ struct DataSample {
     at: Moment,
     sent: DataCount,
     arrived: DataCount,
+    /// Probes that are lost.
+    probes_lost: u32,
 }
 
 impl Measure {
@@ -153,10 +182,12 @@ impl Measure {
             self.delivered = Ratio::default();
         }
         self.delivered.note(sent.count, echo.report.probes, now);
+        self.probes.note(sent.count, echo.report.probes);
         self.reported = echo.report.data;
         let sample = DataSample {
             at: now,
             sent: sent.data_sent,
+            probes_lost: self.probes.sent.wrapping_sub(self.probes.arrived),
             arrived: DataCount {
                 all: echo.report.data,
                 large: echo.report.large,
@@ -176,7 +207,36 @@ impl Measure {
         if self.data.len() > MOST_SAMPLES {
             self.data.pop_front();
         }
+        if self.is_losing(now) {
+            self.keen_until = now + KEEN_FOR;
+        }
         true
+    }
+
+    /// Whether a sparse path has lost messages, lately and more than one.
+    fn is_losing(&self, now: Moment) -> bool {
+        let (Some(newest), Some(oldest)) = (
+            self.data.back(),
+            self.data
+                .iter()
+                .find(|sample| now.since(sample.at) <= KEEN_FOR),
+        ) else {
+            return false;
+        };
+        let sent = newest.sent.minus(oldest.sent).all;
+        let arrived = newest.arrived.minus(oldest.arrived).all;
+        let probes = newest.probes_lost.wrapping_sub(oldest.probes_lost);
+        sent <= SPARSE && sent.saturating_sub(arrived).wrapping_add(probes) >= SOME
+    }
+
+    /// Whether it may be losing more than it should, and more probes would soon tell.
+    pub fn is_keen(&self, now: Moment) -> bool {
+        now < self.keen_until
+    }
+
+    /// Probes of which an echo has told, and how many of them the peer counted.
+    pub fn probe_totals(&self) -> (u32, u32) {
+        (self.probes.sent, self.probes.arrived)
     }
 
     /// Probes that became late by now; each is told once.
@@ -347,6 +407,11 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 const WINDOW: Duration = Duration::from_secs(10);
 const LEAST_SAMPLE: u32 = 8;
+/// For how long losses are remembered, how many data messages a sparse path carries in that time, and how many
+/// losses are more than one.
+const KEEN_FOR: Duration = Duration::from_secs(2);
+const SPARSE: u32 = 200;
+const SOME: u32 = 2;
 const MOST_WAITING: usize = 64;
 const MOST_SAMPLES: usize = 128;
 
@@ -446,6 +511,54 @@ mod tests {
     }
 
     #[test]
+    fn a_sparse_path_that_loses_more_than_one_message_asks_for_more_probes_for_a_while() {
+        for (lost_every, is_keen) in [(1000, false), (50, false), (10, true)] {
+            let (mut a, mut b) = (Measure::default(), Measure::default());
+            let mut data = 0;
+            for n in 0..20u64 {
+                let probe = a.probe(n as u32, at(n * 100));
+                for message in 0..3 {
+                    a.data_sent(false);
+                    data += u32::from((n * 3 + message) % lost_every != lost_every - 1);
+                }
+                let report = b.arrived(&probe, at(n * 100 + 10));
+                a.answered(&echo(&probe, Report { data, ..report }), at(n * 100 + 20));
+            }
+            assert_eq!(a.is_keen(at(2000)), is_keen, "{lost_every}");
+            assert!(!a.is_keen(at(4000)));
+        }
+    }
+
+    #[test]
+    fn a_busy_path_needs_no_more_probes() {
+        let (mut a, mut b) = (Measure::default(), Measure::default());
+        for n in 0..40u64 {
+            let probe = a.probe(n as u32, at(n * 100));
+            (0..40).for_each(|_| a.data_sent(false));
+            let data = n as u32 * 36;
+            let report = b.arrived(&probe, at(n * 100 + 10));
+            a.answered(&echo(&probe, Report { data, ..report }), at(n * 100 + 20));
+        }
+        assert!(!a.is_keen(at(4000)));
+    }
+
+    #[test]
+    fn lost_probes_are_counted_and_echoes_that_are_lost_are_none() {
+        let (mut a, mut b) = (Measure::default(), Measure::default());
+        for n in 0..101u64 {
+            let probe = a.probe(n as u32, at(n * 100));
+            if n % 10 == 5 {
+                continue;
+            }
+            let report = b.arrived(&probe, at(n * 100 + 10));
+            if n % 10 != 7 {
+                a.answered(&echo(&probe, report), at(n * 100 + 20));
+            }
+        }
+        assert_eq!(a.probe_totals(), (100, 90));
+    }
+
+    #[test]
     fn two_paths_that_look_the_same_to_the_peer_are_no_loss() {
         let (mut a, mut twin, mut b) = <(Measure, Measure, Measure)>::default();
         for n in 0..100u64 {
@@ -460,5 +573,7 @@ mod tests {
         }
         assert_eq!(a.loss_sent().unwrap_or_default(), 0.0);
         assert_eq!(twin.loss_sent().unwrap_or_default(), 0.0);
+        let (sent, arrived) = a.probe_totals();
+        assert_eq!((sent, arrived), (sent, sent));
     }
 }

@@ -1,7 +1,8 @@
 //! When each path of a Shore peer is probed, and what its answers change.
 //!
 //! A busy peer's primary path is probed often, as its silence is what people notice; its standby often
-//! enough to be known alive; a path in doubt very often, until the doubt is settled. A quiet peer's primary
+//! enough to be known alive; a path in doubt very often, until the doubt is settled, and so a sparse one that
+//! loses messages, until it is known how many. A quiet peer's primary
 //! path and standby are probed just often enough that our NAT remembers them, which is the brain's to know
 //! (`quiet_s`); the others once a minute, as nobody waits for them.
 
@@ -65,8 +66,9 @@ impl Paths {
         transaction: u32,
         now: Moment,
     ) -> Option<(Destination, Probe)> {
+        let standby = self.standby(now);
         let place = (0..self.paths.len().min(MOST_PROBED))
-            .find(|place| self.probe_at(*place, busy, now) <= now)?;
+            .find(|place| self.probe_at(*place, standby, busy, now) <= now)?;
         let path = &mut self.paths[place];
         path.poked = false;
         path.asked.sent(transaction, now);
@@ -75,8 +77,9 @@ impl Paths {
 
     /// When the next probe is due.
     pub fn deadline_of_probe(&self, busy: bool, now: Moment) -> Option<Moment> {
+        let standby = self.standby(now);
         (0..self.paths.len().min(MOST_PROBED))
-            .map(|place| self.probe_at(place, busy, now))
+            .map(|place| self.probe_at(place, standby, busy, now))
             .min()
     }
 
@@ -92,19 +95,19 @@ impl Paths {
         late.chain(self.deadline_of_probe(busy, now)).min()
     }
 
-    fn probe_at(&self, place: usize, busy: bool, now: Moment) -> Moment {
+    fn probe_at(&self, place: usize, standby: Option<usize>, busy: bool, now: Moment) -> Moment {
         let path = &self.paths[place];
         let Some(sent) = path.measure.last_sent().filter(|_| !path.poked) else {
             return path.held_until;
         };
-        path.held_until.max(sent + self.interval(place, busy, now))
+        let interval = self.interval(place, standby == Some(place), busy, now);
+        path.held_until.max(sent + interval)
     }
 
-    fn interval(&self, place: usize, busy: bool, now: Moment) -> Duration {
+    fn interval(&self, place: usize, is_standby: bool, busy: bool, now: Moment) -> Duration {
         let path = &self.paths[place];
         let of_primary = self.paths[self.primary].health.state(now);
         let pick = |when_busy, when_quiet| if busy { when_busy } else { when_quiet };
-        let is_standby = self.standby(now) == Some(place);
         match path.health.state(now) {
             State::Suspect if now.since(path.health.since()) < KEEN_FOR => KEEN,
             State::Suspect => SECOND / 4,
@@ -112,6 +115,7 @@ impl Paths {
             State::Dead | State::Unproven if of_primary != State::Live => SECOND,
             State::Dead | State::Unproven if path.is_new() && self.is_relayed() => 60 * SECOND,
             State::Dead | State::Unproven => pick(5 * SECOND, 60 * SECOND),
+            _ if place == self.primary && busy && path.measure.is_keen(now) => KEEN,
             _ if place == self.primary => pick(PRIMARY_BUSY, path.quiet),
             _ if is_standby && of_primary != State::Live => 2 * KEEN,
             State::Held => pick(SECOND / 2, path.quiet),
