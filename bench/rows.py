@@ -16,6 +16,7 @@ from bench.onboarding import onboarding
 from bench.pair import CURRENT, B, Pair, pair, priced, tcp, udp
 from bench.recovery import recovery
 from bench.relay import relay_throughput
+from bench.relayed import relay_flood, relay_tunnel
 from bench.relays import mesh_relays
 from shore.lab.ends import SHORE, ShoreEnd
 from shore.lab.net import until
@@ -212,6 +213,8 @@ ROWS: dict[str, Row] = {
     "control": control_scale,
     "onboarding": onboarding,
     "relay": relay_throughput,
+    "relay_flood": relay_flood,
+    "relay_tunnel": relay_tunnel,
     "mesh_server_down": mesh.server_down,
     "mesh_moves": mesh.moves,
     "mesh_restart": mesh.restarts,

@@ -129,8 +129,12 @@ class RelayStreams:
     def open(self, id: int, tls: TlsServer) -> None:
         """From here on what this connection says is frames; `id` is new. Takes `tls` over."""
 
-    def admit(self, id: int, tag: bytes, rate: int, now: float) -> None:
-        """Let it forward as `tag`, `rate` bytes a second (0: no limit); who had the tag has it no longer."""
+    def admit(self, id: int, tag: bytes, rate: int) -> None:
+        """Let it forward as `tag`; who had the tag has it no longer. No node sends more than `rate` bytes
+        a second (0: no limit), by its stream and from its address together."""
+
+    def admits(self, source: bytes, bytes: int, now: float) -> bool:
+        """Whether a node may send so many bytes from its address now; they are counted."""
 
     def close(self, id: int) -> None:
         """Forget it."""

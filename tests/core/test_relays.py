@@ -3,6 +3,7 @@
 import msgspec
 
 from shore.core.actions import Action, Announce, CloseLink, DialRelay
+from shore.core.bindings import OF_BINDING
 from shore.core.events import (
     Attached,
     Configured,
@@ -21,10 +22,11 @@ from shore.core.node import Node
 from shore.core.relays import is_place, place_of
 from shore.core.status import tunnel_status
 from shore.model.config import Endpoint, PeerConfig, RelayConfig, TunnelConfig, Uplink
-from shore.model.desired import Path, RelayLink, Socket
+from shore.model.desired import Binding, Path, RelayLink, Socket
 from shore.model.facts import (
     Acquainted,
     Away,
+    Bound,
     Fact,
     LinkCounters,
     LinkDown,
@@ -33,6 +35,7 @@ from shore.model.facts import (
     PathCounters,
     PeerCounters,
     Roamed,
+    Unbound,
 )
 from shore.model.links import Link
 from shore.model.netmap import Signed
@@ -389,6 +392,92 @@ def test_a_peer_that_answers_by_the_relay_is_not_away_any_more() -> None:
     assert table.ways()[0] == DIRECT, "that answer is older than the relay's word"
     table.tell(PlaneAnswered({}, {}, (by_relay(proof_age_s=0.1),)))
     assert table.ways()[0] == ("relay", 5, PLACE)
+
+
+def with_udp(table: Table, number: int, *servers: str) -> None:
+    table.tell(LinkDialled("a", number, "a.example"))
+    table.fact(LinkUp(number, "203.0.113.1:4000", servers or ("203.0.113.5:3478",)))
+
+
+def bindings(table: Table) -> tuple[Binding, ...]:
+    desired = table.node.desired()
+    assert desired is not None
+    return desired.bindings
+
+
+BY_UDP = OF_BINDING | 5
+
+
+def test_a_peers_place_is_offered_by_the_udp_side_once_the_relay_forwards_to_us_there() -> None:
+    table = Table(A)
+    with_udp(table, 5)
+    assert bindings(table) == (Binding(BY_UDP, 5, 1, "203.0.113.5:3478"),)
+    assert table.ways() == [("relay", 5, PLACE), DIRECT]
+    table.fact(Bound(BY_UDP))
+    assert table.ways() == [("relay", BY_UDP, PLACE), ("relay", 5, PLACE), DIRECT]
+    assert [path.mtu for path in table.paths()][:2] == [1500, 1500]
+    table.fact(Unbound(BY_UDP))
+    assert table.ways() == [("relay", 5, PLACE), DIRECT]
+
+
+def test_a_relay_over_ipv6_leaves_room_for_the_longer_header() -> None:
+    table = Table(A)
+    with_udp(table, 5, "[2001:db8::5]:3478")
+    assert bindings(table) == (Binding(BY_UDP, 5, 2, "[2001:db8::5]:3478"),)
+    table.fact(Bound(BY_UDP))
+    assert [path.mtu for path in table.paths()][:2] == [1488, 1500]
+
+
+def test_a_binding_goes_on_with_the_next_link_to_its_relay() -> None:
+    table = Table(A)
+    with_udp(table, 5)
+    table.fact(Bound(BY_UDP))
+    table.fact(LinkDown(5, "the relay closed it"))
+    assert table.ways() == [("relay", BY_UDP, PLACE), DIRECT]
+    with_udp(table, 6)
+    assert bindings(table) == (Binding(BY_UDP, 6, 1, "203.0.113.5:3478"),)
+    assert table.ways() == [("relay", BY_UDP, PLACE), ("relay", 6, PLACE), DIRECT]
+
+
+def test_a_binding_that_nobody_answers_ends_with_its_link() -> None:
+    table = Table(A)
+    with_udp(table, 5)
+    table.fact(LinkDown(5, "the relay closed it"))
+    assert bindings(table) == ()
+    with_udp(table, 6)
+    table.fact(Bound(OF_BINDING | 6))
+    table.fact(Unbound(OF_BINDING | 6))
+    assert bindings(table) != ()
+    table.fact(LinkDown(6, "the relay closed it"))
+    assert bindings(table) == ()
+
+
+def test_bindings_follow_the_sockets_and_end_with_the_plane() -> None:
+    table = Table(A)
+    with_udp(table, 5)
+    table.fact(Bound(BY_UDP))
+    table.tell(SocketsOpened(51820, (Socket(8, 4), Socket(9, 6))))
+    assert bindings(table) == (Binding(BY_UDP, 5, 8, "203.0.113.5:3478"),)
+    assert table.ways()[0] == ("relay", BY_UDP, PLACE)
+    table.tell(PlaneLost("died"))
+    assert bindings(table) == ()
+
+
+def test_the_relays_stream_costs_more_than_its_udp_side() -> None:
+    table = Table(A)
+    with_udp(table, 5)
+    table.fact(Acquainted(PEER, restarted=False))
+    table.fact(Roamed(PEER, 5, PLACE, "dead", DIRECT[2], 1))
+    table.fact(Bound(BY_UDP))
+    stream = PathCounters(1, "relay", 5, PLACE, primary=True, state="live", rtt_ms=20.0)
+    by_udp = PathCounters(2, "relay", BY_UDP, PLACE, primary=False, state="live", rtt_ms=20.0)
+    for _ in range(15):
+        table.now += 1.0
+        counters = msgspec.structs.replace(by_relay(proof_age_s=0.1), paths=(stream, by_udp))
+        table.tell(PlaneAnswered({}, {}, (counters,)))
+    assert table.ways()[0] == ("relay", BY_UDP, PLACE)
+    assert table.node.relays.address(BY_UDP) == "203.0.113.5:3478"
+    assert table.node.relays.underlay((BY_UDP, PLACE)) == (1, "203.0.113.5:3478")
 
 
 def test_without_any_link_a_relay_is_dialled_every_3_seconds_at_least() -> None:

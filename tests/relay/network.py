@@ -1,82 +1,26 @@
-"""A network's keys, a relay as a process, and a node that speaks TLS by OpenSSL, as no code of ours does."""
+"""A relay as a process, and a node that speaks TLS by OpenSSL, as no code of ours does."""
 
 import contextlib
-import datetime
-import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from shore.model.netmap import Admission, Role, Signed, Statement
-from shore.model.relay import RelayConfig
+from shore.lab.relayed import Network
+from shore.model.netmap import Signed
 from shore.wire import relay, signing
 
-NETWORK = bytes([7] * 16)
 REQUEST = (
     f"GET {relay.PATH} HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: {relay.UPGRADE}\r\n\r\n"
 ).encode()
-
-
-@dataclass
-class Network:
-    """The keys; `directory` is what `found` would have made of them."""
-
-    directory: Path
-    root: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
-    netmap: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
-    tls: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
-
-    @property
-    def pin(self) -> bytes:
-        public = self.tls.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return hashlib.sha256(public).digest()
-
-    def statement(self, role: Role, key: bytes) -> Signed:
-        now = time.time()
-        return signing.seal(self.root, signing.STATEMENT, Statement(NETWORK, role, key, now - 1, now + 1000))
-
-    def config(self, **more: object) -> RelayConfig:
-        statements = (self.statement("netmap", signing.public_of(self.netmap)),)
-        config = RelayConfig("r1", self.pin, signing.public_of(self.root), NETWORK, statements)
-        return msgspec.structs.replace(config, **more)
-
-    def admission(
-        self, node: bytes, key: Ed25519PrivateKey, *, relay_pin: bytes | None = None, lasts: float = 500
-    ) -> Signed:
-        now = time.time()
-        admission = Admission(relay_pin or self.pin, node, signing.public_of(key), now - 1, now + lasts)
-        return signing.seal(self.netmap, signing.ADMISSION, admission)
-
-    def write(self, config: RelayConfig) -> None:
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shore")])
-        now = datetime.datetime.now(datetime.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(self.tls.public_key())
-            .serial_number(1)
-            .not_valid_before(now - datetime.timedelta(1))
-            .not_valid_after(now + datetime.timedelta(1000))
-            .sign(self.tls, None)
-        )
-        key = self.tls.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        (self.directory / "tls.key").write_bytes(key)
-        (self.directory / "tls.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
-        (self.directory / "relay.json").write_bytes(msgspec.json.encode(config))
 
 
 @dataclass
@@ -138,11 +82,11 @@ def running(network: Network, **more: object) -> Iterator[Running]:
 class Node:
     """One node's TLS connection, and the stream on it."""
 
-    def __init__(self, port: int, node_key: bytes = bytes([1] * 32)) -> None:
+    def __init__(self, port: int, node_key: bytes = bytes([1] * 32), host: str = "127.0.0.1") -> None:
         self.node_key = node_key
         self.tag = relay.tag_of(node_key)
         self.key = Ed25519PrivateKey.generate()
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.socket = socket.create_connection((host, port), timeout=5)
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_alpn_protos([b"http/1.1"])
         self.tls = SSL.Connection(context, None)
@@ -229,6 +173,15 @@ class Node:
                 return 0, b""
             self._seen += self._frames.feed(data)
         return self._seen.pop(0)
+
+    def arrived(self) -> list[bytes]:
+        """What `receive` frames hold that can be read now, of a socket that has something."""
+        self._fill()
+        found = []
+        with contextlib.suppress(SSL.WantReadError):
+            while True:
+                found += self._frames.feed(self.tls.recv(65536))
+        return [content for kind, content in found if kind == relay.RECEIVE]
 
     def admitted(self, network: Network) -> relay.Welcome:
         """Upgrade, prove, and be welcome."""

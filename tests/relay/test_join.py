@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.relay.network import NETWORK, Network
+from tests.relay.network import Network
 from websockets.asyncio.server import ServerConnection, serve
 
+from shore.lab.relayed import NETWORK
 from shore.model.relay import RelayConfig
 from shore.relay.join import NotJoined, Plan, join
 from shore.wire import control, signing

@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.relay.network import NETWORK, Network, Node, running
+from tests.relay.network import Network, Node, running
 from websockets.asyncio.server import ServerConnection, unix_serve
 
+from shore.lab.relayed import NETWORK
 from shore.model.relay import RelayConfig
 from shore.relay.link import NotOurs, ServerLink
 from shore.wire import control, relay, signing

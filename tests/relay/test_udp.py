@@ -6,9 +6,9 @@ import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.relay.network import Network, Node, Running
+from tests.relay.network import Network, Node, Running, running
 
-from shore.relay.udp import ASKS_AT_ONCE, MOST_SOURCES, Asks
+from shore.relay.udp import ASKS_AT_ONCE, MOST_SOURCES, SOL_UDP, UDP_SEGMENT, Asks
 from shore.wire import relay, stun
 
 A, B = bytes([1] * 32), bytes([2] * 32)
@@ -71,6 +71,58 @@ def test_forwarding_crosses_over_to_a_stream_and_back(network: Network, relayed:
     assert b.hear() == (relay.PONG, NONCE)
     b.say(relay.SEND, a.tag, b"\x04to its address")
     assert udp_a.socket.recv(1000) == relay.forwarded(relay.FORWARDED, b.tag, b"\x04to its address")
+
+
+def test_a_sender_above_its_rate_is_cut_to_it_whichever_way_it_sends(network: Network) -> None:
+    with running(network, rate=100_000) as relayed:
+        a, b = Node(relayed.port, A), Node(relayed.port, B)
+        udp_a, udp_b = Udp(relayed), Udp(relayed)
+        udp_a.bind(a.tag, a.admitted(network).ticket)
+        udp_b.bind(b.tag, b.admitted(network).ticket)
+        for _ in range(100):
+            udp_a.socket.send(relay.forwarded(relay.FORWARD, b.tag, b"\x04" + bytes(1999)))
+        assert udp_a.silent(relay.forwarded(relay.FORWARD, b.tag, b"\x04" + bytes(1999)))
+        assert 50 < relayed.metrics()['shore_relay_dropped_total{reason="rate"}'] < 80
+        before = relayed.metrics()['shore_relay_dropped_total{reason="rate"}']
+        for _ in range(20):
+            a.say(relay.SEND, b.tag, b"\x04" + bytes(1999))
+        a.say(relay.PING, NONCE)
+        assert a.hear() == (relay.PONG, NONCE)
+        assert relayed.metrics()['shore_relay_dropped_total{reason="rate"}'] - before > 10
+
+
+def test_a_run_that_is_sent_in_one_piece_arrives_datagram_by_datagram(
+    network: Network, relayed: Running
+) -> None:
+    nodes = [Node(relayed.port, key) for key in (A, B, bytes([3] * 32))]
+    sockets = [Udp(relayed) for _ in nodes]
+    for node, udp in zip(nodes, sockets, strict=True):
+        udp.bind(node.tag, node.admitted(network).ticket)
+    a, b, c = nodes
+    towards = [b, b, c, b, b]
+    sent = [
+        relay.forwarded(relay.FORWARD, node.tag, b"\x04" + bytes([n] * 1199))
+        for n, node in enumerate(towards)
+    ]
+    sent[-1] = sent[-1][:500]
+    pieces = [(SOL_UDP, UDP_SEGMENT, struct.pack("H", len(sent[0])))]
+    sockets[0].socket.sendmsg([b"".join(sent)], pieces)
+    for node, udp in zip(nodes[1:], sockets[1:], strict=True):
+        for whole in [each for each, whom in zip(sent, towards, strict=True) if whom is node]:
+            assert udp.socket.recv(2000) == relay.forwarded(relay.FORWARDED, a.tag, whole[12:])
+
+
+def test_a_word_for_the_relay_behind_a_run_is_heard(network: Network, relayed: Running) -> None:
+    a, b = Node(relayed.port, A), Node(relayed.port, B)
+    udp_a, udp_b = Udp(relayed), Udp(relayed)
+    udp_a.bind(a.tag, a.admitted(network).ticket)
+    udp_b.bind(b.tag, b.admitted(network).ticket)
+    datagram = relay.forwarded(relay.FORWARD, b.tag, b"\x04" + bytes(99))
+    pieces = [(SOL_UDP, UDP_SEGMENT, struct.pack("H", len(datagram)))]
+    udp_a.socket.sendmsg([datagram * 3 + stun_request()], pieces)
+    assert udp_a.socket.recv(100)[:2] == b"\x01\x01"
+    for _ in range(3):
+        assert udp_b.socket.recv(2000)[12:] == datagram[12:]
 
 
 def test_what_is_not_bound_or_not_proved_gets_nothing(network: Network, relayed: Running) -> None:

@@ -108,6 +108,7 @@ def test_a_desired_state_is_one_frame_in_the_words_of_the_protocol() -> None:
                 }
             ],
             "links": [],
+            "bindings": [],
         },
     }
     assert msgspec.msgpack.decode(encode(Hello(5))[4:]) == {"type": "hello", "generation": 5, "version": 1}

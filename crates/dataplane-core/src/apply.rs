@@ -16,7 +16,7 @@ use crate::lane::{Keying, Keys, Lane};
 use crate::peer::Peer;
 use crate::plane::{PeerSlot, Plane};
 use crate::probe::{Acquaintance, HelloKey, Tag};
-use crate::relay::tag_at;
+use crate::relay::{tag_at, tag_of};
 use crate::second::{SECOND, Second};
 use crate::spray::MOST_SOCKETS;
 use crate::time::Moment;
@@ -63,6 +63,12 @@ impl Plane {
             .filter_map(|peer| Some((peer.endpoint()?, peer.slot)))
             .collect();
         Ok(())
+    }
+
+    /// How relays name us; None without a private key.
+    pub fn own_tag(&self) -> Option<Tag> {
+        let (_, identity) = self.greetings.identity()?;
+        Some(tag_of(&identity.public_key()))
     }
 
     /// A slot for each peer: its own if it has one, else a free one. None at all without a private key.
@@ -240,7 +246,13 @@ fn tags(peers: &[Option<Peer>]) -> HashMap<Tag, PeerSlot> {
 /// Everything that a path may begin at.
 fn ids(desired: &DesiredState) -> impl Iterator<Item = SocketId> {
     let sockets = desired.sockets.iter().map(|socket| socket.id);
-    sockets.chain(desired.links.iter().map(|link| link.id))
+    sockets.chain(relayed(desired))
+}
+
+/// Everything that a relayed path may begin at.
+fn relayed(desired: &DesiredState) -> impl Iterator<Item = SocketId> {
+    let links = desired.links.iter().map(|link| link.id);
+    links.chain(desired.bindings.iter().map(|binding| binding.id))
 }
 
 fn check_paths(desired: &DesiredState) -> Result<(), String> {
@@ -256,12 +268,20 @@ fn check_paths(desired: &DesiredState) -> Result<(), String> {
                 path.id, path.socket
             ));
         }
-        let by_link = desired.links.iter().any(|link| link.id == path.socket);
-        let places = by_link == tag_at(path.remote).is_some();
-        if !places || !(by_link || leads(path.socket, path.remote)) {
+        let by_relay = relayed(desired).any(|id| id == path.socket);
+        let places = by_relay == tag_at(path.remote).is_some();
+        if !places || !(by_relay || leads(path.socket, path.remote)) {
             return Err(format!(
                 "path {} leads to {} by a socket of the other family",
                 path.id, path.remote
+            ));
+        }
+    }
+    for binding in &desired.bindings {
+        if !leads(binding.socket, binding.server) {
+            let server = binding.server;
+            return Err(format!(
+                "the relay's address {server} has no socket that leads to it"
             ));
         }
     }

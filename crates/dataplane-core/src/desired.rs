@@ -27,6 +27,9 @@ pub struct DesiredState {
     /// Streams to relays; their ids are of the same kind as those of sockets.
     #[serde(default)]
     pub links: Vec<Link>,
+    /// Addresses at the UDP side of relays; their ids are of the same kind.
+    #[serde(default)]
+    pub bindings: Vec<Binding>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -76,6 +79,17 @@ pub struct Link {
     /// Places of nodes that the relay is asked about: from which address do they speak to it?
     #[serde(default)]
     pub asks: Vec<SocketAddr>,
+}
+
+/// An address of ours at the UDP side of a relay (docs/protocol/relay.md).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Binding {
+    pub id: SocketId,
+    /// The stream to that relay, whose ticket is used; it may be gone again.
+    pub link: SocketId,
+    /// By which datagrams leave.
+    pub socket: SocketId,
+    pub server: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

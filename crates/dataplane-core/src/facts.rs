@@ -100,6 +100,10 @@ pub enum Fact {
     LinkDown { link: SocketId, reason: String },
     /// A relay closes the stream after so long.
     LinkLeaving { link: SocketId, for_s: f64 },
+    /// A relay's UDP side forwards to us.
+    Bound { binding: SocketId },
+    /// It answers no longer.
+    Unbound { binding: SocketId },
     /// No node is at this place.
     Away { link: SocketId, remote: SocketAddr },
     /// A relay says from where the node at this place speaks to it.

@@ -144,7 +144,9 @@ fn kind(fact: &Fact) -> (Discriminant<Fact>, Option<ByteArray<32>>, u64) {
         Fact::SocketFailed { socket, .. } => (None, u64::from(*socket)),
         Fact::LinkUp { link, .. }
         | Fact::LinkDown { link, .. }
-        | Fact::LinkLeaving { link, .. } => (None, u64::from(*link)),
+        | Fact::LinkLeaving { link, .. }
+        | Fact::Bound { binding: link }
+        | Fact::Unbound { binding: link } => (None, u64::from(*link)),
         Fact::Away {
             link: socket,
             remote: server,

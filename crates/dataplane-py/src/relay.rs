@@ -104,8 +104,12 @@ impl RelayStreams {
         Ok(())
     }
 
-    fn admit(&mut self, id: Id, tag: Tag, rate: u64, now: f64) {
-        self.0.admit(id, tag, rate, now);
+    fn admit(&mut self, id: Id, tag: Tag, rate: u64) {
+        self.0.admit(id, tag, rate);
+    }
+
+    fn admits(&mut self, source: Tag, bytes: usize, now: f64) -> bool {
+        self.0.admits(source, bytes, now)
     }
 
     fn close(&mut self, id: Id) {

@@ -531,6 +531,7 @@ mod tests {
                 stun: Vec::new(),
                 filter: Some(vec![rule]),
                 links: Vec::new(),
+                bindings: Vec::new(),
             },
         })
     }

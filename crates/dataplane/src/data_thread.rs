@@ -20,7 +20,7 @@ use shore_dataplane_core::desired::{DesiredState, SocketId};
 use shore_dataplane_core::engine::EngineFactory;
 use shore_dataplane_core::facts::{DropReason, Fact};
 use shore_dataplane_core::offload::VnetHeader;
-use shore_dataplane_core::plane::{Destination, Plane, Source};
+use shore_dataplane_core::plane::{Destination, Plane};
 use shore_dataplane_core::time::Moment;
 
 use crate::command::{
@@ -163,22 +163,16 @@ impl DataThread {
             ..
         } = self;
         let mut batch = 0;
-        for udp in &mut sockets.udp {
-            batch += inbound.receive(plane, udp, tun, !priority.is_realtime(), now);
+        let Sockets { udp, bound, .. } = &mut *sockets;
+        for udp in udp {
+            batch += inbound.receive(plane, (udp, bound), tun, !priority.is_realtime(), now);
         }
         for udp in sockets.fans.ready() {
-            batch += inbound.receive(plane, udp, tun, false, now);
+            batch += inbound.receive(plane, (udp, &mut []), tun, false, now);
         }
         for link in &mut sockets.links {
             link.turn(now);
-            while let Some((remote, datagram)) = link.next_datagram() {
-                let source = Source {
-                    socket: link.id,
-                    remote,
-                };
-                inbound.take(plane, source, &datagram, tun, now);
-                batch += 1;
-            }
+            batch += inbound.take(plane, link, tun, now);
         }
         if let Some(tun) = tun {
             batch += outbound.read(plane, tun, sockets, (egress, copies), now);
@@ -219,6 +213,7 @@ impl DataThread {
         egress.flush(sockets);
         copies.flush(sockets);
         self.sockets.settle_links(&mut self.plane, &self.epoll, now);
+        self.sockets.tend_bindings(&mut self.plane, now);
         self.settle(now);
         batch
     }
@@ -256,9 +251,8 @@ impl DataThread {
     }
 
     fn block(&mut self, now: Moment) {
-        let links = self.sockets.links.iter().filter(|link| !link.is_down());
-        let due = links.map(Link::deadline).min();
         let deadline = self.plane.deadline();
+        let due = self.sockets.deadline();
         let limit = due.map_or(deadline, |due| due.min(deadline)).since(now);
         let ready = self.epoll.wait(limit.min(LONGEST_BLOCK));
         if ready.contains(&COMMANDS) {
@@ -336,6 +330,7 @@ impl DataThread {
         }
         let fanned = fanned(&desired);
         self.sockets.ask_relays(&desired);
+        let bindings = desired.bindings.clone();
         self.plane.apply(desired, seen, now)?;
 
         self.egress.flush(&mut self.sockets);
@@ -357,10 +352,12 @@ impl DataThread {
             udp: sockets,
             links,
             fans: Fans::default(),
+            bound: Vec::new(),
         };
         self.sockets
             .take(fresh, (&wanted, &fanned), &self.epoll)
             .map_err(named)?;
+        self.sockets.bind(&bindings, self.plane.own_tag(), now);
         self.serial = serial;
         Ok(())
     }

@@ -1,16 +1,18 @@
-//! Everything that datagrams leave by: UDP sockets, and links to relays under ids of the same kind.
+//! Everything that datagrams leave by: UDP sockets, and links and bindings to relays under ids of the same kind.
 
 use std::collections::HashSet;
 use std::io::Result;
 use std::net::SocketAddr;
 
-use shore_dataplane_core::desired::{DesiredState, SocketId};
+use shore_dataplane_core::desired::{self, DesiredState, SocketId};
 use shore_dataplane_core::facts::Fact;
 use shore_dataplane_core::plane::{Destination, Plane};
+use shore_dataplane_core::relay::{Tag, tag_at};
 use shore_dataplane_core::time::Moment;
 
 use crate::command::Descriptors;
 use crate::fan::Fans;
+use crate::relay::bound::Bound;
 use crate::relay::link::{Link, LinkCounters};
 use crate::sys::Epoll;
 use crate::udp::Udp;
@@ -20,6 +22,7 @@ pub struct Sockets {
     pub udp: Vec<Udp>,
     pub links: Vec<Link>,
     pub fans: Fans,
+    pub bound: Vec<Bound>,
 }
 
 impl Sockets {
@@ -104,6 +107,41 @@ impl Sockets {
         }
     }
 
+    /// The desired bindings of the node with this tag; those that are there stay as they are.
+    pub fn bind(&mut self, desired: &[desired::Binding], tag: Option<Tag>, now: Moment) {
+        self.bound
+            .retain(|bound| desired.iter().any(|wish| wish.id == bound.desired.id));
+        for wish in desired {
+            let known = self
+                .bound
+                .iter_mut()
+                .find(|bound| bound.desired.id == wish.id);
+            match (known, tag) {
+                (Some(bound), _) => bound.change(wish.clone(), now),
+                (None, Some(tag)) => self.bound.push(Bound::new(wish.clone(), tag, now)),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Keeps the bindings up, and tells which are.
+    pub fn tend_bindings(&mut self, plane: &mut Plane, now: Moment) {
+        for bound in &mut self.bound {
+            let link = self.links.iter().find(|link| link.id == bound.desired.link);
+            bound.take_ticket(link.and_then(|link| link.ticket), now);
+            if let Some(fact) = bound.tend(&mut self.udp, now) {
+                plane.note_fact(fact, now);
+            }
+        }
+    }
+
+    /// When a link or a binding has something to do.
+    pub fn deadline(&self) -> Option<Moment> {
+        let links = self.links.iter().filter(|link| !link.is_down());
+        let bound = self.bound.iter().filter_map(Bound::due);
+        links.map(Link::deadline).chain(bound).min()
+    }
+
     pub fn link_counters(&self, now: Moment) -> Vec<LinkCounters> {
         self.links.iter().map(|link| link.counters(now)).collect()
     }
@@ -126,6 +164,9 @@ impl Sockets {
         if let Some(udp) = self.find(socket) {
             return udp.send(remote, bytes, stride, whole);
         }
+        if let (Some(bound), Some(tag)) = (binding(&mut self.bound, socket), tag_at(remote)) {
+            return bound.send(&mut self.udp, tag, bytes, stride);
+        }
         let refused = bytes
             .chunks(stride.max(1))
             .filter(|datagram| !self.send_by_link(destination, datagram))
@@ -138,6 +179,9 @@ impl Sockets {
         let Destination { socket, remote } = destination;
         if let Some(udp) = self.find(socket) {
             return udp.send_sized(remote, datagram);
+        }
+        if let (Some(bound), Some(tag)) = (binding(&mut self.bound, socket), tag_at(remote)) {
+            return bound.send(&mut self.udp, tag, datagram, datagram.len()).1;
         }
         let sent = self.send_by_link(destination, datagram);
         (!sent).then_some(libc::ENOTCONN)
@@ -182,6 +226,10 @@ pub fn is_about_the_socket(errno: i32) -> bool {
             | libc::ENETDOWN
             | libc::EPIPE
     )
+}
+
+fn binding(bound: &mut [Bound], id: SocketId) -> Option<&mut Bound> {
+    bound.iter_mut().find(|bound| bound.desired.id == id)
 }
 
 /// Of their tokens in epoll the first.

@@ -120,6 +120,14 @@ pub fn set_option(fd: BorrowedFd, level: i32, name: i32, value: i32) -> Result<(
     Ok(())
 }
 
+/// Bytes that a stream's socket holds and has not sent yet.
+pub fn unsent(fd: BorrowedFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is a valid place for what this request writes.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) };
+    usize::try_from(bytes).unwrap_or(0) * usize::from(done == 0)
+}
+
 pub fn option(fd: BorrowedFd, level: i32, name: i32) -> Result<i32> {
     let mut value = 0i32;
     let mut len = size_of::<i32>() as libc::socklen_t;
@@ -243,3 +251,4 @@ impl Epoll {
 }
 
 const SO_MEMINFO: i32 = 55;
+const SIOCOUTQNSD: libc::Ioctl = 0x894b;

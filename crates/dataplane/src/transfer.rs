@@ -8,6 +8,8 @@ use shore_dataplane_core::plane::{PeerSlot, Plane, Received, Source};
 use shore_dataplane_core::time::Moment;
 
 use crate::receive_queue::SHED_ABOVE;
+use crate::relay::bound::{Bound, whose};
+use crate::relay::link::Link;
 use crate::tun::Tun;
 use crate::udp::Udp;
 
@@ -41,7 +43,7 @@ impl Inbound {
     pub fn receive(
         &mut self,
         plane: &mut Plane,
-        udp: &mut Udp,
+        (udp, bound): (&mut Udp, &mut [Bound]),
         tun: &mut Option<Tun>,
         sheds: bool,
         now: Moment,
@@ -54,10 +56,11 @@ impl Inbound {
             plane.note_drop(None, DropReason::Truncated, 1, now);
             return 1;
         }
-        let source = Source {
+        let here = Source {
             socket: udp.id,
             remote: arrived.remote,
         };
+        let mut by_relay = whose(bound, arrived.remote);
         let (mut at, mut count, mut owner, mut proven) = (0, 0, None, false);
         let len = arrived.len;
         let mut rest = 0..len;
@@ -75,15 +78,15 @@ impl Inbound {
                     at = 0;
                 }
                 let room = &mut self.arena[at..];
-                let received = plane.receive(source, &self.datagrams[datagram.clone()], room, now);
+                let whole = &self.datagrams[datagram.clone()];
+                let received = match origin(&mut by_relay, here, whole, now) {
+                    Some((source, begin)) => plane.receive(source, &whole[begin..], room, now),
+                    None => Received::Nothing,
+                };
                 proven |= received != Received::Nothing;
                 if let Received::Packet { peer, len } = received {
-                    let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
-                    self.coalescer.push(&self.arena, (at, len), accepts);
-                    // A packet that was joined is longer than its last piece.
-                    at = (at + datagram.len().max(len)).next_multiple_of(64);
+                    at = self.keep((at, len), datagram.len(), tun);
                     owner = Some(peer);
-                    self.packets += 1;
                 }
             }
             if rest.is_empty() {
@@ -99,22 +102,42 @@ impl Inbound {
         count
     }
 
-    /// One datagram that came by a link, up to the TUN.
+    /// What came by a link, up to the TUN. Returns the number of datagrams.
     pub fn take(
         &mut self,
         plane: &mut Plane,
-        source: Source,
-        datagram: &[u8],
+        link: &mut Link,
         tun: &mut Option<Tun>,
         now: Moment,
-    ) {
-        let received = plane.receive(source, datagram, &mut self.arena, now);
-        if let Received::Packet { peer, len } = received {
-            let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
-            self.coalescer.push(&self.arena, (0, len), accepts);
-            self.packets += 1;
-            self.write(plane, tun, Some(peer), now);
+    ) -> u32 {
+        let (mut at, mut count, mut owner) = (0, 0, None);
+        while let Some((remote, datagram)) = link.next_datagram() {
+            count += 1;
+            if at + datagram.len().max(LONGEST_JOINED) > self.arena.len() {
+                self.write(plane, tun, owner, now);
+                at = 0;
+            }
+            let socket = link.id;
+            let room = &mut self.arena[at..];
+            let received = plane.receive(Source { socket, remote }, &datagram, room, now);
+            if let Received::Packet { peer, len } = received {
+                at = self.keep((at, len), datagram.len(), tun);
+                owner = Some(peer);
+            }
         }
+        if owner.is_some() {
+            self.write(plane, tun, owner, now);
+        }
+        count
+    }
+
+    /// A packet waits in the arena to be joined and written. Returns where the next one begins.
+    fn keep(&mut self, (at, len): (usize, usize), sealed: usize, tun: &Option<Tun>) -> usize {
+        let accepts = tun.as_ref().map_or(NOTHING, Tun::accepts);
+        self.coalescer.push(&self.arena, (at, len), accepts);
+        self.packets += 1;
+        // A packet that was joined is longer than its last piece.
+        (at + sealed.max(len)).next_multiple_of(64)
     }
 
     fn write(
@@ -142,6 +165,19 @@ impl Inbound {
                     *gone = gone.or(gone_for_good(&error));
                 }
             });
+    }
+}
+
+/// Where a datagram is from, and where it begins in what came; None for a relay's own word.
+fn origin(
+    by_relay: &mut Option<&mut Bound>,
+    here: Source,
+    message: &[u8],
+    now: Moment,
+) -> Option<(Source, usize)> {
+    match by_relay {
+        Some(bound) => bound.hear(here, message, now),
+        None => Some((here, 0)),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! * [`tls`]: the server's side of one TLS connection: ciphertext in, plaintext out, and the other way round.
 //! * [`frames`]: docs/protocol/relay.md, "The stream".
-//! * [`stream`]: one node's stream: its queues, its rate.
+//! * [`stream`]: one node's stream and its queues.
+//! * [`rates`]: how much each node may send.
 //! * [`streams`]: all of them: who has which tag, and what goes where.
 //!
 //! Everything takes what came in and `now` (seconds of any clock that never falls) and gives what is to go out. Who may have a stream is not
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frames;
+pub mod rates;
 pub mod stream;
 pub mod streams;
 pub mod tls;

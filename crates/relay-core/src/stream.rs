@@ -1,17 +1,22 @@
-//! One node's stream: frames that are not whole yet, two queues towards the node, and a token bucket from it.
+//! One node's stream: frames that are not whole yet, and what waits towards the node.
 //!
-//! What is small and urgent (probes, handshakes, control) waits in one queue, data in another; the first is served first, and a full one loses its
-//! oldest: a datagram that waited is worth less than one that is new. Nothing waits behind these queues but what one `take` gave to the socket.
+//! What is small and urgent (probes, handshakes) waits in one queue, data in another, and each is shared fairly by those who send to this node
+//! (`shore_fair_queue`). The relay's own words come first, then what is urgent; but of that so many bytes at once while data waits, as urgent is
+//! what its sender calls so. A full queue loses the oldest of whoever fills it: a datagram that waited is worth less than one that is new. Nothing
+//! waits behind these queues but what one `take` gave to the socket.
 
 use std::collections::VecDeque;
+
+use shore_fair_queue::FairQueue;
 
 use crate::frames::Tag;
 use crate::tls::Tls;
 
 pub const URGENT: usize = 64;
 pub const DATA: usize = 256;
-const BURST_S: f64 = 0.25;
-const LEAST_BURST: f64 = 65_536.0;
+const WORDS: usize = 64;
+/// Bytes of urgent datagrams before one of data.
+const URGENT_AT_ONCE: usize = 8_192;
 /// WireGuard's transport data begins with this byte.
 const TRANSPORT: u8 = 4;
 
@@ -20,9 +25,7 @@ pub struct Stream {
     pub tag: Option<Tag>,
     pub inbox: Vec<u8>,
     pub queued: bool,
-    pub bucket: Bucket,
-    urgent: VecDeque<Vec<u8>>,
-    data: VecDeque<Vec<u8>>,
+    queues: Queues,
 }
 
 impl Stream {
@@ -32,24 +35,18 @@ impl Stream {
             tag: None,
             inbox: Vec::new(),
             queued: false,
-            bucket: Bucket::new(0, 0.0),
-            urgent: VecDeque::new(),
-            data: VecDeque::new(),
+            queues: Queues::default(),
         }
     }
 
     /// Queue a frame of the relay's own; returns how many were dropped for it.
     pub fn say(&mut self, frame: Vec<u8>) -> u64 {
-        push(&mut self.urgent, frame, URGENT)
+        self.queues.say(frame)
     }
 
-    /// Queue a frame around this datagram; returns how many were dropped for it.
-    pub fn deliver(&mut self, datagram: &[u8], frame: Vec<u8>) -> u64 {
-        if datagram.first() == Some(&TRANSPORT) {
-            push(&mut self.data, frame, DATA)
-        } else {
-            push(&mut self.urgent, frame, URGENT)
-        }
+    /// Queue a frame around this datagram of `source`; returns how many were dropped for it.
+    pub fn deliver(&mut self, source: Tag, datagram: &[u8], frame: Vec<u8>) -> u64 {
+        self.queues.deliver(source, datagram, frame)
     }
 
     /// Move at most about `most` bytes of frames into TLS; returns (frames, bytes).
@@ -57,7 +54,7 @@ impl Stream {
         plaintext.clear();
         let mut frames = 0;
         while plaintext.len() < most {
-            let Some(frame) = self.urgent.pop_front().or_else(|| self.data.pop_front()) else {
+            let Some(frame) = self.queues.pop() else {
                 break;
             };
             plaintext.extend_from_slice(&frame);
@@ -70,53 +67,65 @@ impl Stream {
     }
 
     pub fn waits(&self) -> bool {
-        !self.urgent.is_empty() || !self.data.is_empty()
+        !self.queues.is_empty()
     }
 }
 
-fn push(queue: &mut VecDeque<Vec<u8>>, frame: Vec<u8>, longest: usize) -> u64 {
-    let full = queue.len() >= longest;
-    if full {
-        queue.pop_front();
-    }
-    queue.push_back(frame);
-    u64::from(full)
+/// What waits for one node.
+struct Queues {
+    words: VecDeque<Vec<u8>>,
+    urgent: FairQueue,
+    data: FairQueue,
+    /// Bytes of urgent datagrams since the last of data.
+    urged: usize,
 }
 
-/// A token bucket; a rate of 0 is no limit.
-pub struct Bucket {
-    rate: f64,
-    tokens: f64,
-    at: f64,
-}
-
-impl Bucket {
-    pub fn new(bytes_a_second: u64, now: f64) -> Self {
-        let rate = bytes_a_second as f64;
+impl Default for Queues {
+    fn default() -> Self {
         Self {
-            rate,
-            tokens: Self::burst(rate),
-            at: now,
+            words: VecDeque::new(),
+            urgent: FairQueue::new(URGENT),
+            data: FairQueue::new(DATA),
+            urged: 0,
         }
     }
+}
 
-    pub fn takes(&mut self, bytes: usize, now: f64) -> bool {
-        if self.rate == 0.0 {
-            return true;
+impl Queues {
+    fn say(&mut self, frame: Vec<u8>) -> u64 {
+        let full = self.words.len() >= WORDS;
+        if full {
+            self.words.pop_front();
         }
-        self.tokens =
-            (self.tokens + (now - self.at).max(0.0) * self.rate).min(Self::burst(self.rate));
-        self.at = now;
-        let cost = bytes as f64;
-        let takes = self.tokens >= cost;
-        if takes {
-            self.tokens -= cost;
-        }
-        takes
+        self.words.push_back(frame);
+        u64::from(full)
     }
 
-    fn burst(rate: f64) -> f64 {
-        (rate * BURST_S).max(LEAST_BURST)
+    fn deliver(&mut self, source: Tag, datagram: &[u8], frame: Vec<u8>) -> u64 {
+        let queue = if datagram.first() == Some(&TRANSPORT) {
+            &mut self.data
+        } else {
+            &mut self.urgent
+        };
+        u64::from(queue.push(source, datagram, frame))
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        if let Some(word) = self.words.pop_front() {
+            return Some(word);
+        }
+        if (self.data.is_empty() || self.urged < URGENT_AT_ONCE)
+            && let Some(frame) = self.urgent.pop()
+        {
+            self.urged += frame.len();
+            return Some(frame);
+        }
+        self.urged = 0;
+        self.data.pop()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.words.is_empty() && self.urgent.is_empty() && self.data.is_empty()
     }
 }
 
@@ -124,20 +133,53 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let mut bucket = Bucket::new(1_000_000, 0.0);
-        assert!(bucket.takes(250_000, 0.0));
-        assert!(!bucket.takes(1_000, 0.0));
-        assert!(bucket.takes(1_000, 0.001));
-        assert!(!bucket.takes(1_000, 0.001));
-        assert!(Bucket::new(0, 0.0).takes(usize::MAX, 0.0));
+    const FLOODER: Tag = [1; 8];
+    const OTHER: Tag = [2; 8];
+
+    fn deliver(queues: &mut Queues, source: Tag, datagram: &[u8]) -> u64 {
+        queues.deliver(source, datagram, datagram.to_vec())
     }
 
     #[test]
-    fn a_full_queue_loses_its_oldest() {
-        let mut queue = VecDeque::new();
-        assert_eq!((0..5).map(|n| push(&mut queue, vec![n], 3)).sum::<u64>(), 2);
-        assert_eq!(queue, [vec![2], vec![3], vec![4]]);
+    fn the_relays_own_words_come_before_probes_and_probes_before_data() {
+        let mut queues = Queues::default();
+        deliver(&mut queues, OTHER, &[TRANSPORT, 0]);
+        deliver(&mut queues, OTHER, &[1, 0]);
+        queues.say(vec![9]);
+        let order: Vec<_> = std::iter::from_fn(|| queues.pop()).collect();
+        assert_eq!(order, [vec![9], vec![1, 0], vec![TRANSPORT, 0]]);
+        assert!(queues.is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_probes_leaves_room_for_another_nodes_probes_and_data() {
+        let mut queues = Queues::default();
+        deliver(&mut queues, OTHER, &[TRANSPORT, 1]);
+        deliver(&mut queues, OTHER, &[1, 1]);
+        let mut flood = vec![1; 1_000];
+        flood[1] = 0;
+        let (mut bytes, mut waited) = (0, Vec::new());
+        while waited.len() < 2 {
+            for _ in 0..URGENT {
+                deliver(&mut queues, FLOODER, &flood);
+            }
+            let frame = queues.pop().unwrap();
+            bytes += frame.len();
+            if frame[1] == 1 {
+                waited.push((frame[0], bytes));
+            }
+        }
+        assert_eq!(waited[0].0, 1);
+        assert!(waited[0].1 <= 2_000, "{waited:?}");
+        assert_eq!(waited[1].0, TRANSPORT);
+        assert!(waited[1].1 <= URGENT_AT_ONCE + 2_000, "{waited:?}");
+    }
+
+    #[test]
+    fn words_without_end_lose_their_oldest() {
+        let mut queues = Queues::default();
+        let said = (0..WORDS + 5).map(|n| queues.say(vec![n as u8]));
+        assert_eq!(said.sum::<u64>(), 5);
+        assert_eq!(queues.pop(), Some(vec![5]));
     }
 }

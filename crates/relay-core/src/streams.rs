@@ -7,7 +7,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::frames::{self, AWAY, Broken, MOST_DATAGRAM, PING, PONG, RECEIVE, SEND, TAG, Tag};
-use crate::stream::{Bucket, Stream};
+use crate::rates::Rates;
+use crate::stream::Stream;
 use crate::tls::Tls;
 
 const AWAY_INTERVAL_S: f64 = 1.0;
@@ -49,6 +50,7 @@ pub struct Streams {
     bound: HashSet<Tag>,
     ready: Vec<Id>,
     away: HashMap<(Id, Tag), f64>,
+    rates: Rates,
     plaintext: Vec<u8>,
     pub counters: Counters,
 }
@@ -59,13 +61,13 @@ impl Streams {
         self.streams.insert(id, Stream::new(tls));
     }
 
-    /// Let it forward as `tag`, `rate` bytes a second (0: no limit). A stream that had the tag has it no longer.
-    pub fn admit(&mut self, id: Id, tag: Tag, rate: u64, now: f64) {
+    /// Let it forward as `tag`; each node sends `rate` bytes a second at most (0: no limit). A stream that had the tag has it no longer.
+    pub fn admit(&mut self, id: Id, tag: Tag, rate: u64) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
         stream.tag = Some(tag);
-        stream.bucket = Bucket::new(rate, now);
+        self.rates.set(rate);
         if let Some(replaced) = self.by_tag.insert(tag, id)
             && replaced != id
             && let Some(old) = self.streams.get_mut(&replaced)
@@ -138,12 +140,9 @@ impl Streams {
             self.counters.dropped_malformed += 1;
             return;
         }
-        if !stream.bucket.takes(datagram.len(), now) {
-            self.counters.dropped_rate += 1;
+        if !self.admits(source, datagram.len(), now) {
             return;
         }
-        self.counters.received_frames += 1;
-        self.counters.received_bytes += datagram.len() as u64;
         if self.deliver(source, *destination, datagram) {
             return;
         }
@@ -166,8 +165,19 @@ impl Streams {
         };
         let stream = self.streams.get_mut(&id).expect("a tag's stream is there");
         let frame = frames::frame(RECEIVE, &[&source, datagram]);
-        self.counters.dropped_full += stream.deliver(datagram, frame);
+        self.counters.dropped_full += stream.deliver(source, datagram, frame);
         Self::wake(&mut self.ready, id, stream);
+        true
+    }
+
+    /// Whether a node may send so many bytes now, by its stream or from its address; they are counted.
+    pub fn admits(&mut self, source: Tag, bytes: usize, now: f64) -> bool {
+        if !self.rates.take(source, bytes, now) {
+            self.counters.dropped_rate += 1;
+            return false;
+        }
+        self.counters.received_frames += 1;
+        self.counters.received_bytes += bytes as u64;
         true
     }
 

@@ -125,6 +125,7 @@ class Derivation:
             basis.stun,
             config.filter,
             self._relays.wishes(),
+            self._relays.bindings.wishes(),
         )
         return self._state
 

@@ -232,13 +232,12 @@ class Node:
         self.plane.started(event.pid)
         self.stamps.plane_found(now)
         self._pushed = event.state
-        self.relays.adopt(event.state.links)
+        self.relays.adopt(event.state.links, event.state.bindings)
         self._configure(event.config, now)
-        open_ids = {socket.id for socket in event.state.sockets} | {link.id for link in event.state.links}
         for held in event.state.peers:
             peer = self.peers.get(held.public_key)
             if peer is not None:
-                peer.attached(held, open_ids, self.underlay.sockets, now)
+                peer.attached(held, event.state.ways(), self.underlay.sockets, now)
 
     def _adopt_sockets(self, event: on.SocketsOpened) -> None:
         closing, heirs = self.underlay.opened(event)

@@ -12,6 +12,8 @@ dialled then, and the old one is closed when the new one is up: a move, not a ga
 relay's link at once, where there is one, as a relay that is restarted does not wait for long. Links die with
 a data plane, as TLS does, so they are dialled anew while the next plane starts.
 
+Where a relay's UDP side forwards to us, a peer's place is offered by that as well (`bindings`).
+
 A peer that a relay calls *away* is not waited for there: its place is the last to be tried, until it has
 answered from it, or until that word is old. To people a place is its relay's address.
 """
@@ -23,6 +25,7 @@ import msgspec
 
 from shore.core import timers
 from shore.core.actions import Action, Announce, CloseLink, DialRelay
+from shore.core.bindings import Bindings
 from shore.core.candidates import host_of
 from shore.core.events import (
     Event,
@@ -33,10 +36,22 @@ from shore.core.events import (
     PlaneLost,
 )
 from shore.core.score import LOSS_FREE, MS_PER_PERCENT
+from shore.core.sockets import Sockets
 from shore.core.underlay import Underlay
 from shore.model.config import PeerConfig, RelayConfig, TunnelConfig
-from shore.model.desired import RelayLink
-from shore.model.facts import Away, Fact, LinkCounters, LinkDown, LinkLeaving, LinkUp, PeerCounters, Seen
+from shore.model.desired import Binding, RelayLink
+from shore.model.facts import (
+    Away,
+    Bound,
+    Fact,
+    LinkCounters,
+    LinkDown,
+    LinkLeaving,
+    LinkUp,
+    PeerCounters,
+    Seen,
+    Unbound,
+)
 from shore.wire.relay import tag_of
 
 WARM = 2
@@ -87,6 +102,7 @@ class Relays:
 
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
+        self.bindings = Bindings()
         self.home: str | None = None
         self._known: dict[str, RelayConfig] = {}
         self._key: bytes | None = None
@@ -113,18 +129,26 @@ class Relays:
         stale = [number for number, link in self.links.items() if not self._fits(link.wish)]
         return [self._close(number) for number in stale]
 
-    def adopt(self, links: Iterable[RelayLink]) -> None:
+    def adopt(self, links: Iterable[RelayLink], bindings: tuple[Binding, ...] = ()) -> None:
         """Those that a running plane holds; its counters will tell which are up."""
         for wish in links:
             self._begin(wish).up = True
+        self.bindings.adopt(bindings, {number: link.wish.relay for number, link in self.links.items()})
 
     def follow(self, event: Event, underlay: Underlay, now: float) -> list[Action]:
         """What an event means for links, and what to dial."""
         if self._away:
             self._forget_away(event, now)
         actions = [*self._take(event, underlay, now), *self._dial(underlay.mark, now)]
-        underlay.sockets.relays = self._addresses
-        underlay.link_uplinks = {number: link.wish.uplink for number, link in self.links.items()}
+        self.bindings.keep(self._known, {link.wish.relay for link in self.links.values()})
+        self.bindings.follow(underlay.sockets)
+        underlay.sockets.relays = {**self._addresses, **self.bindings.addresses()}
+        underlay.sockets.slower = self._slower()
+        underlay.sockets.narrow = self.bindings.over_ipv6()
+        uplinks = {number: link.wish.uplink for number, link in self.links.items()}
+        # A binding leaves by the kernel's own choice, as its link did when it was dialled.
+        beside = {binding.id: uplinks.get(binding.link) for binding in self.bindings.wishes()}
+        underlay.link_uplinks = {**uplinks, **beside}
         return actions
 
     def moved(self) -> None:
@@ -145,14 +169,15 @@ class Relays:
     def outcome(self) -> object:
         """What peers' parts stand on; equal as long as they are."""
         links = tuple((link.wish, link.up, link.leaving) for link in self.links.values())
-        return links, frozenset(self._away)
+        return links, frozenset(self._away), self.bindings.outcome()
 
     def places(self, peer: PeerConfig) -> tuple[list[Place], list[Place]]:
         """Where a peer is at the relays that we are linked to, its home relay first; and where it is away,
         or the relay will be soon."""
         remote = place_of(peer.public_key) if peer.relays else ""
-        every = [(number, remote) for relay in peer.relays for number in self._up(relay)]
-        leaving = {place for place in every if self.links[place[0]].leaving}
+        ways = [(relay, (*self.bindings.by(relay), *self._up(relay))) for relay in peer.relays]
+        every = [(number, remote) for _, numbers in ways for number in numbers]
+        leaving = {(number, remote) for way in ways for number in way[1] if self._is_leaving(way[0], number)}
         last = self._away.keys() | (leaving if leaving != set(every) else set())
         return [place for place in every if place not in last], [place for place in every if place in last]
 
@@ -171,12 +196,18 @@ class Relays:
 
     def address(self, number: int) -> str:
         """Where the relay of a link is, as it was dialled; also of a link that ended lately."""
-        return self._addresses.get(number, "that is no more")
+        binding = self.bindings.of(number)
+        return self._addresses.get(number, "that is no more") if binding is None else binding.server
 
     def observed(self, number: int) -> str | None:
         """What a relay sees a link come from."""
         link = self.links.get(number)
         return None if link is None else link.observed
+
+    def underlay(self, place: Place) -> Place:
+        """Which socket and endpoint a place at a relay's UDP side is reached by; others stay as they are."""
+        binding = self.bindings.of(place[0])
+        return place if binding is None else (binding.socket, binding.server)
 
     def _take(self, event: Event, underlay: Underlay, now: float) -> list[Action]:
         match event:
@@ -186,11 +217,12 @@ class Relays:
                 self._dialling.discard(event.relay)
                 return self._failed(event.relay, event.reason, now)
             case FactTold():
-                return self._learn(event.fact, now)
+                return self._learn(event.fact, underlay.sockets, now)
             case PlaneAnswered():
                 return self._counted(event.links, now)
             case PlaneLost():
                 self._due.clear()
+                self.bindings.forget()
                 return [self._close(number) for number in list(self.links)]
             case _:
                 return []
@@ -229,11 +261,15 @@ class Relays:
         self._due[relay] = now + (wait if linked else min(wait, timers.RELAY_RETRY_ALONE))
         return [] if failures else [Announce(f"no link to relay {self._address(relay)}", reason)]
 
-    def _learn(self, fact: Fact, now: float) -> list[Action]:
+    def _learn(self, fact: Fact, sockets: Sockets, now: float) -> list[Action]:
         match fact:
             case LinkUp() if fact.link in self.links:
-                self.links[fact.link].observed = fact.observed
-                return self._came_up(self.links[fact.link])
+                link = self.links[fact.link]
+                link.observed = fact.observed
+                self.bindings.linked(link.wish.relay, fact.link, link.wish.name, fact.udp, sockets)
+                return self._came_up(link)
+            case Bound() | Unbound():
+                self.bindings.told(fact.binding, bound=isinstance(fact, Bound))
             case LinkDown() if fact.link in self.links:
                 return self._went_down(fact.link, fact.reason, now)
             case LinkLeaving() if fact.link in self.links:
@@ -241,12 +277,11 @@ class Relays:
                 return [Announce(f"relay {self.address(fact.link)} leaves", "it is restarted")]
             case Away() if fact.link in self.links:
                 self._away[fact.link, fact.remote] = now
-                return []
             case Seen() if fact.link in self.links:
                 self._seen[fact.link, fact.remote] = fact.address
-                return []
             case _:
-                return []
+                pass
+        return []
 
     def _came_up(self, link: Link) -> list[Action]:
         relay = link.wish.relay
@@ -322,6 +357,16 @@ class Relays:
             (number, link) for number, link in self.links.items() if link.wish.relay == relay and link.up
         ]
         return [number for number, _ in sorted(found, key=lambda entry: entry[1].leaving)]
+
+    def _is_leaving(self, relay: str, number: int) -> bool:
+        """Of a link, its own word; a binding leaves with all links to its relay."""
+        ups = [number] if number in self.links else self._up(relay)
+        return bool(ups) and all(self.links[up].leaving for up in ups)
+
+    def _slower(self) -> frozenset[int]:
+        """Links to relays that forward to us by UDP as well."""
+        links = self.links.items()
+        return frozenset(number for number, link in links if self.bindings.by(link.wish.relay))
 
     def _fits(self, wish: RelayLink) -> bool:
         relay = self._known.get(wish.relay)

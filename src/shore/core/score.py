@@ -1,9 +1,10 @@
 """Which path a Shore peer's packets should take, judged from what the data plane measured.
 
 A path *costs* milliseconds: its round trip and twice its jitter, 100 ms for each percent of loss above 2,
-100 ms if it is a relay, and a metered path whatever it takes to be the last. The path in use is called
-lossy where data and probes are evidence enough (`evidence`); of the others probes alone tell something, and
-loss is always its lower bound (Wilson, 95 %).
+100 ms if it is a relay, 50 more by a stream to a relay that can be reached by UDP as well, and a metered
+path whatever it takes to be the last. The path in use is called lossy where data and probes are evidence
+enough (`evidence`); of the others probes alone tell something, and loss is always its lower bound (Wilson,
+95 %).
 
 The path in use is left only for one that is cheaper by a margin of 10 ms and an eighth, and that stayed so
 for a while: a second where a jump in delay drives us away, ten where the other is merely better. Loss needs
@@ -17,7 +18,7 @@ Whether packets are lost for their size is found out elsewhere (`pmtud`). While 
 left for loss, and what turns out to have been lost so is forgiven.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from shore.core import timers
 from shore.core.evidence import Evidence, lower_bound
@@ -27,6 +28,7 @@ from shore.model.scores import PathScore, Verdict
 LOSS_FREE = 0.02
 MS_PER_PERCENT = 100.0
 RELAY_MS = 100.0
+STREAM_MS = 50.0
 METERED_MS = 10_000.0
 MARGIN_MS = 10.0
 MARGIN_SHARE = 1 / 8
@@ -57,14 +59,15 @@ class PathJudge:
         now: float,
         uplinks: Mapping[Place, str] = NO_UPLINKS,
         *,
+        slower: Collection[int] = (),
         held: bool = False,
     ) -> Verdict | None:
         """Take fresh counters. Returns a verdict when the path in use should be another one.
 
-        `uplinks` says which interface a path leaves by, where that is known; `held`, that what the path in
-        use loses may be lost for its size.
+        `uplinks` says which interface a path leaves by, where that is known; `slower`, which links are
+        beside a relay's UDP side; `held`, that what the path in use loses may be lost for its size.
         """
-        scores = self.latest = self.scores(paths, metered, now)
+        scores = self.latest = self.scores(paths, metered, now, slower)
         self.measured = paths
         current = next((score for score in scores if score.primary), None)
         usable = [score for score in scores if score.usable]
@@ -105,21 +108,29 @@ class PathJudge:
         return any(evidence.is_wary for evidence in self._evidence.values())
 
     def scores(
-        self, paths: tuple[PathCounters, ...], metered: set[Place], now: float
+        self,
+        paths: tuple[PathCounters, ...],
+        metered: set[Place],
+        now: float,
+        slower: Collection[int] = (),
     ) -> tuple[PathScore, ...]:
         """What each path costs."""
         places = {(path.socket, path.remote) for path in paths}
         self._evidence = {place: held for place, held in self._evidence.items() if place in places}
         self._usual = {place: usual for place, usual in self._usual.items() if place in places}
-        return tuple(self._score(path, (path.socket, path.remote) in metered, now) for path in paths)
+        extra = [
+            METERED_MS * ((path.socket, path.remote) in metered) + STREAM_MS * (path.socket in slower)
+            for path in paths
+        ]
+        return tuple(self._score(path, cost, now) for path, cost in zip(paths, extra, strict=True))
 
-    def _score(self, path: PathCounters, metered: bool, now: float) -> PathScore:
+    def _score(self, path: PathCounters, extra_ms: float, now: float) -> PathScore:
         place = (path.socket, path.remote)
         loss = self._loss(place, path, now)
         cost = UNKNOWN_MS if path.rtt_ms is None else path.rtt_ms + 2 * (path.jitter_ms or 0.0)
         cost += max(loss - LOSS_FREE, 0.0) * 100 * MS_PER_PERCENT
         cost += RELAY_MS if path.kind == "relay" else 0.0
-        cost += METERED_MS if metered else 0.0
+        cost += extra_ms
         left = self._left.get(place)
         until = left.until if left is not None and now < left.until else None
         if left is not None and until is not None:

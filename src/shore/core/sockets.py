@@ -7,7 +7,7 @@ else those with a default route where there are two or more: a single one is wha
 anyway. A device that comes back with another index is another device, and its sockets are opened again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from shore.model.config import TunnelConfig
 from shore.model.desired import Socket
@@ -22,6 +22,10 @@ class Sockets:
         self.uplinks: dict[Way, Socket] = {}
         # Addresses of relays, by link.
         self.relays: Mapping[int, str] = {}
+        # Links to relays that can be reached by UDP as well.
+        self.slower: Collection[int] = ()
+        # Bindings to relays over IPv6.
+        self.narrow: Collection[int] = ()
         self._asked: set[Way] = set()
         self._failed: set[Way] = set()
         self._ways: tuple[TunnelConfig, tuple[Link, ...], list[Way]] | None = None

@@ -129,8 +129,9 @@ def _path(node: Node, record: PeerRecord, path: PathCounters, now: float, local_
     place = (path.socket, path.remote)
     score = next((score for score in record.judge.latest if (score.socket, score.remote) == place), None)
     until = None if score is None else score.avoided_until
-    local = local_of(path.socket, path.remote)
-    bound = node.underlay.sockets.uplink_of(path.socket)
+    socket, endpoint = node.relays.underlay(place)
+    local = local_of(socket, endpoint)
+    bound = node.underlay.sockets.uplink_of(socket)
     by_relay = is_place(path.remote)
     remote = node.relays.address(path.socket) if by_relay else path.remote
     return PathStatus(

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from shore.core.candidates import host_of
 from shore.lab.member import Member
 from shore.lab.net import LabFailed, RoutedNet, until
 from shore.lab.pinger import Pinger, Pings
@@ -18,8 +19,8 @@ HALF_OPEN = """
     table ip swallowed {{
         chain forward {{
             type filter hook forward priority 1;
-            ip saddr 192.0.2.1 ip daddr {address} tcp dport 443 drop
-            ip saddr {address} ip daddr 192.0.2.1 tcp sport 443 drop
+            ip saddr 192.0.2.1 ip daddr {address} th dport {{ 443, 3478 }} drop
+            ip saddr {address} ip daddr 192.0.2.1 th sport {{ 443, 3478 }} drop
         }}
     }}
 """
@@ -94,11 +95,11 @@ class TwoRelays:
 
     def owner(self, relay: str | None) -> Member:
         """On whose machine a relay runs."""
-        return self.hub if relay == FIRST else self.second
+        return self.hub if host_of(relay or "") == host_of(FIRST) else self.second
 
     def swallow(self, relay: str | None) -> None:
         """Drop in silence all that the laptop and a relay say to each other."""
-        address = (relay or "").partition(":")[0]
+        address = host_of(relay or "")
         self.net.router.run("nft", "-f", "-", stdin=HALF_OPEN.format(address=address))
 
     def end(self) -> None:

@@ -156,6 +156,15 @@ class RelayLink(msgspec.Struct, frozen=True):
     asks: tuple[str, ...] = ()
 
 
+class Binding(msgspec.Struct, frozen=True):
+    """An address of ours at the UDP side of a relay: `server`, by `socket`, under the ticket of `link`."""
+
+    id: int
+    link: int
+    socket: int
+    server: str
+
+
 class DesiredState(msgspec.Struct, frozen=True):
     """The whole configuration of one tunnel's data plane.
 
@@ -168,3 +177,9 @@ class DesiredState(msgspec.Struct, frozen=True):
     stun: tuple[StunQuery, ...] = ()
     filter: tuple[Rule, ...] | None = None
     links: tuple[RelayLink, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+
+    def ways(self) -> set[int]:
+        """Ids of everything that a path may begin at."""
+        sockets, links = {socket.id for socket in self.sockets}, {link.id for link in self.links}
+        return sockets | links | {binding.id for binding in self.bindings}

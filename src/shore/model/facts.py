@@ -134,6 +134,18 @@ class LinkLeaving(_Fact, frozen=True, tag="link_leaving"):
     for_s: float
 
 
+class Bound(_Fact, frozen=True, tag="bound"):
+    """A relay's UDP side forwards to us."""
+
+    binding: int
+
+
+class Unbound(_Fact, frozen=True, tag="unbound"):
+    """It answers no longer."""
+
+    binding: int
+
+
 class Away(_Fact, frozen=True, tag="away"):
     """No node is at this place at the relay."""
 
@@ -186,6 +198,8 @@ Fact = (
     | LinkUp
     | LinkDown
     | LinkLeaving
+    | Bound
+    | Unbound
     | Away
     | Seen
     | SocketFailed

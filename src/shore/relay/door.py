@@ -18,6 +18,7 @@ from typing import cast
 from shore._native import TlsIdentity, TlsServer
 from shore.relay import head
 from shore.relay.counts import Counts
+from shore.relay.room import TCP_NOTSENT_LOWAT
 from shore.relay.streams import Stream, Streams
 
 OPENING_S = 10.0
@@ -27,7 +28,6 @@ MOST_CONNECTIONS = 20_000
 MOST_CONNECTIONS_OF_ONE = 4096
 UNSENT = 1 << 17
 HIGH_WATER = 1 << 17
-TCP_NOTSENT_LOWAT = 25
 LINGER_S = 2.0
 # So much at once is a full read of the loop, which would go on: it is the turn of one stream.
 TURN = 1 << 17

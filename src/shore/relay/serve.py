@@ -103,7 +103,7 @@ class Relay:
             sock = socket.socket(fileno=fd)
             servers.append(await loop.create_server(self.door.connection, sock=sock, backlog=BACKLOG))
         for fd in descriptors.udp:
-            await self.udp.listen(socket.socket(fileno=fd))
+            self.udp.listen(socket.socket(fileno=fd))
         if descriptors.metrics is not None:
             sock = socket.socket(fileno=descriptors.metrics)
             metrics = await asyncio.start_unix_server(self._show, sock=sock)

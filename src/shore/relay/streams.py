@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -21,6 +22,7 @@ from shore.model.netmap import Admission
 from shore.model.relay import RelayConfig
 from shore.relay.admission import Gate, NotAdmitted
 from shore.relay.counts import Counts, Labels
+from shore.relay.room import Room
 from shore.wire import relay
 
 PROVE_S = 5.0
@@ -29,7 +31,6 @@ STUCK_S = 2.0
 SWEEP_S = 0.5
 TICKET_S = 120.0
 GOAWAY_MS = 1500
-MOST_WRITE = 1 << 17
 Forward = Callable[[bytes, bytes, bytes], bool]
 
 
@@ -39,6 +40,7 @@ class Stream:
 
     id: int
     transport: asyncio.Transport
+    room: Room
     exporter: bytes
     observed: str
     opened: float
@@ -68,7 +70,7 @@ class Streams:
     def open(self, transport: asyncio.Transport, tls: TlsServer, observed: str) -> Stream:
         """The upgrade was answered; `tls` is taken over."""
         now = self._loop.time()
-        stream = Stream(next(self._ids), transport, tls.exporter(), observed, now, now)
+        stream = Stream(next(self._ids), transport, Room(transport), tls.exporter(), observed, now, now)
         self.native.open(stream.id, tls)
         self._streams[stream.id] = stream
         return stream
@@ -100,11 +102,12 @@ class Streams:
     def paused(self, stream: Stream) -> None:
         """The socket is full."""
         stream.full_since = self._loop.time()
-        stream.full_size = stream.transport.get_write_buffer_size()
+        stream.full_size = stream.room.full()
 
     def resumed(self, stream: Stream) -> None:
         """The socket takes more."""
         stream.full_since = None
+        stream.room.free()
         self._write(stream)
 
     def end(self, stream: Stream, reason: str) -> None:
@@ -112,6 +115,7 @@ class Streams:
         if self._streams.pop(stream.id, None) is None:
             return
         self.counts.count("closed_total", reason=reason)
+        stream.room.close()
         if reason in {"stuck", "dead"}:
             stream.transport.abort()
         else:
@@ -173,8 +177,8 @@ class Streams:
         return measured
 
     def _is_stuck(self, stream: Stream, now: float) -> bool:
-        """Whether the write buffer has not fallen for STUCK_S."""
-        size = stream.transport.get_write_buffer_size()
+        """Whether what is not sent has not become less for STUCK_S."""
+        size = stream.room.held()
         if size < stream.full_size:
             stream.full_since, stream.full_size = now, size
         return stream.full_since is not None and now - stream.full_since > STUCK_S
@@ -203,9 +207,7 @@ class Streams:
         config = self.gate.config
         stream.admission, stream.tag = admission, tag
         self._by_tag[tag] = stream
-        if before is not stream:
-            # Who only prolongs his stay goes on with what is left of his rate.
-            self.native.admit(stream.id, tag, config.rate, self._loop.time())
+        self.native.admit(stream.id, tag, config.rate)
         if before is not None and before is not stream:
             self._say_refused(before, "another stream of this node has replaced this one")
             self.end(before, "replaced")
@@ -240,9 +242,12 @@ class Streams:
 
     def _write(self, stream: Stream) -> None:
         while stream.full_since is None and stream.id in self._streams:
-            ciphertext = self.native.take(stream.id, MOST_WRITE)
+            ciphertext = self.native.take(stream.id, stream.room.little)
             if not ciphertext:
                 return
             stream.transport.write(ciphertext)
             if not self.native.waits(stream.id):
                 return
+            if stream.full_since is None and stream.room.held() >= stream.room.little:
+                self.paused(stream)
+                stream.room.wait(partial(self.resumed, stream))

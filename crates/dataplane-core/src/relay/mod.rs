@@ -9,6 +9,7 @@
 //! advance (TCP_NOTSENT_LOWAT), and what waits is bounded: probes and handshakes apart from data and
 //! served first, the oldest dropped where there is no room.
 
+pub mod binding;
 pub mod frames;
 pub mod queue;
 

@@ -2,15 +2,29 @@
 
 use std::collections::VecDeque;
 
+use shore_fair_queue::FairQueue;
+
 use crate::relay::Tag;
 use crate::relay::frames::{SEND, frame};
 
-/// Urgent ones (everything but WireGuard's data messages) leave first.
-#[derive(Default)]
+/// Urgent ones (everything but WireGuard's data messages) leave first, our own words before them. Both kinds are
+/// shared fairly by the nodes that they are for, and data by its sessions, so that a ping waits for no bulk.
 pub struct Queue {
-    urgent: VecDeque<Vec<u8>>,
-    data: VecDeque<Vec<u8>>,
+    words: VecDeque<Vec<u8>>,
+    urgent: FairQueue,
+    data: FairQueue,
     pub drops: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            words: VecDeque::new(),
+            urgent: FairQueue::new(MOST_URGENT),
+            data: FairQueue::new(MOST_DATA),
+            drops: 0,
+        }
+    }
 }
 
 impl Queue {
@@ -18,37 +32,38 @@ impl Queue {
     pub fn push(&mut self, to: Tag, datagram: &[u8]) {
         let mut bytes = Vec::with_capacity(datagram.len() + 12);
         frame(SEND, &[&to, datagram], &mut bytes);
-        let (queue, most) = if datagram.first() == Some(&DATA) {
-            (&mut self.data, MOST_DATA)
+        let queue = if datagram.first() == Some(&DATA) {
+            &mut self.data
         } else {
-            (&mut self.urgent, MOST_URGENT)
+            &mut self.urgent
         };
-        if queue.len() >= most {
-            queue.pop_front();
-            self.drops += 1;
-        }
-        queue.push_back(bytes);
+        self.drops += u64::from(queue.push(to, datagram, bytes));
     }
 
     /// A frame of the stream's own, ahead of everything.
     pub fn push_control(&mut self, kind: u8, content: &[u8]) {
         let mut bytes = Vec::new();
         frame(kind, &[content], &mut bytes);
-        self.urgent.push_front(bytes);
-        self.urgent.truncate(MOST_URGENT);
+        self.words.push_back(bytes);
+        if self.words.len() > MOST_WORDS {
+            self.words.pop_front();
+        }
     }
 
     pub fn pop(&mut self) -> Option<Vec<u8>> {
-        self.urgent.pop_front().or_else(|| self.data.pop_front())
+        let word = self.words.pop_front();
+        word.or_else(|| self.urgent.pop())
+            .or_else(|| self.data.pop())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.urgent.is_empty() && self.data.is_empty()
+        self.words.is_empty() && self.urgent.is_empty() && self.data.is_empty()
     }
 }
 
 /// First byte of a WireGuard data message.
 const DATA: u8 = 4;
+const MOST_WORDS: usize = 64;
 const MOST_URGENT: usize = 64;
 const MOST_DATA: usize = 256;
 

@@ -137,6 +137,7 @@ pub fn desired(private_key: [u8; 32], peers: Vec<Peer>) -> DesiredState {
         stun: Vec::new(),
         filter: None,
         links: Vec::new(),
+        bindings: Vec::new(),
     }
 }
 

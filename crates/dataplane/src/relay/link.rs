@@ -19,6 +19,7 @@ use rustls::pki_types::ServerName;
 use serde::Serialize;
 use shore_dataplane_core::desired::{self, SocketId};
 use shore_dataplane_core::facts::Fact;
+use shore_dataplane_core::relay::binding::Ticket;
 use shore_dataplane_core::relay::frames::{PING, PONG, PROVE, WHERE, Welcome, Word, first, frame};
 use shore_dataplane_core::relay::queue::Queue;
 use shore_dataplane_core::relay::{place_of, tag_at};
@@ -47,9 +48,11 @@ pub struct Link {
     /// When a datagram last went by it, either way.
     used: Moment,
     stirred: bool,
+    /// What the relay's UDP side knows us by.
+    pub ticket: Option<Ticket>,
     rtt: Option<Duration>,
-    /// Since when something waits and nothing left.
-    stuck: Option<Moment>,
+    /// Since when something waits and nothing left, and how much the socket held then.
+    stuck: Option<(Moment, usize)>,
     sent: u64,
     received: u64,
 }
@@ -110,6 +113,7 @@ impl Link {
             pinged: now,
             used: now,
             stirred: false,
+            ticket: None,
             rtt: None,
             stuck: None,
             sent: 0,
@@ -176,7 +180,7 @@ impl Link {
 
     /// When `turn` must be called without anything to read.
     pub fn deadline(&self) -> Moment {
-        let stuck = self.stuck.map(|since| since + STUCK_FOR);
+        let stuck = self.stuck.map(|(since, _)| since + STUCK_FOR);
         let other = match self.state {
             State::Up => (self.pinged + self.ping_interval()).min(self.heard + DEAD_AFTER),
             _ => self.since + UP_WITHIN,
@@ -324,6 +328,7 @@ impl Link {
                 self.become_state(State::Up, now);
                 self.pinged = now - BUSY_PING;
                 self.used = now;
+                self.ticket = Some(*welcome.ticket);
                 let (observed, udp) = (welcome.observed, welcome.udp);
                 self.facts.push(Fact::LinkUp {
                     link,
@@ -371,7 +376,16 @@ impl Link {
     fn write(&mut self, now: Moment) -> Result<(), String> {
         loop {
             if !self.tls.wants_write() {
-                self.refill()?;
+                // The kernel goes on filling a segment that it has begun, far above MOST_UNSENT.
+                let unsent = if self.queue.is_empty() {
+                    0
+                } else {
+                    sys::unsent(self.fd())
+                };
+                if unsent >= MOST_UNSENT as usize {
+                    return self.wait(now);
+                }
+                self.refill(if unsent == 0 { RECORD } else { LITTLE })?;
             }
             if !self.tls.wants_write() {
                 self.stuck = None;
@@ -379,23 +393,28 @@ impl Link {
             }
             match self.tls.write_tls(&mut Socket(self.fd.as_fd())) {
                 Ok(_) => self.stuck = None,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let since = *self.stuck.get_or_insert(now);
-                    let stuck = now.since(since) >= STUCK_FOR;
-                    return if stuck {
-                        Err("it took nothing for 2 s".into())
-                    } else {
-                        Ok(())
-                    };
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(now),
                 Err(error) => return Err(error.to_string()),
             }
         }
     }
 
-    /// As much as one TLS record holds, so that many small frames share one.
-    fn refill(&mut self) -> Result<(), String> {
-        let mut room = RECORD;
+    /// Until the socket has room, which it must have soon.
+    fn wait(&mut self, now: Moment) -> Result<(), String> {
+        let held = sys::unsent(self.fd());
+        match self.stuck {
+            Some((since, before)) if held >= before => {
+                if now.since(since) >= STUCK_FOR {
+                    return Err("it took nothing for 2 s".into());
+                }
+            }
+            _ => self.stuck = Some((now, held)),
+        }
+        Ok(())
+    }
+
+    /// Frames of about so many bytes, into one TLS record.
+    fn refill(&mut self, mut room: usize) -> Result<(), String> {
         while room > 0
             && let Some(bytes) = self.queue.pop()
         {
@@ -438,10 +457,13 @@ impl Write for Socket<'_> {
 const LABEL: &[u8] = b"shore relay v1\0";
 const EXPORTER: &[u8] = b"EXPORTER-shore-relay-v1";
 const NO_RELAY: &str = "no relay answers there";
-const MOST_UNSENT: i32 = 16_384;
+const MOST_UNSENT: i32 = 32_768;
 const MOST_READS: usize = 8;
 const MOST_HEAD: usize = 8_192;
+/// What one TLS record holds.
 const RECORD: usize = 16_384;
+/// What is given to a socket that has not sent everything.
+const LITTLE: usize = 8_192;
 const UP_WITHIN: Duration = Duration::from_secs(10);
 const DEAD_AFTER: Duration = Duration::from_secs(20);
 const STUCK_FOR: Duration = Duration::from_secs(2);

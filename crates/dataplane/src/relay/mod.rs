@@ -1,4 +1,5 @@
-//! Streams to relays (docs/protocol/relay.md): TLS, the upgrade, frames. IO of `shore_dataplane_core::relay`.
+//! Relays (docs/protocol/relay.md): streams with TLS, upgrade and frames, and the UDP side. IO of `shore_dataplane_core::relay`.
 
+pub mod bound;
 pub mod link;
 pub mod trust;
