@@ -3,10 +3,10 @@
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shore.core.netmap import Held, Trust
+from shore.core.netmap import Trust
 from shore.model.desired import Candidate
 from shore.model.filter import Ports, Rule
-from shore.model.netmap import Filter, Head, Names, Peer, Record, Role, Self, Server, Signed, Statement
+from shore.model.netmap import Filter, Head, Held, Names, Peer, Record, Role, Self, Server, Signed, Statement
 from shore.wire import signing
 
 NETWORK = bytes(range(16))

@@ -21,9 +21,8 @@ from tests.core.netmaps import (
 from shore.core import member_events as on
 from shore.core.actions import Announce
 from shore.core.membership import Member, Membership
-from shore.core.netmap import Held
 from shore.model.desired import Candidate
-from shore.model.netmap import Signed
+from shore.model.netmap import Held, Signed
 from shore.wire import control, signing
 from shore.wire.token import secret_hash
 

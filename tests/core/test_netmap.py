@@ -16,9 +16,9 @@ from tests.core.netmaps import (
     statement,
 )
 
-from shore.core.netmap import Held, NotFitting, NotTaken, received, verified, version_of
+from shore.core.netmap import NotFitting, NotTaken, received, verified, version_of
 from shore.model.filter import Ports, Rule
-from shore.model.netmap import Filter, Names, Netmap, Record, Relay, Server
+from shore.model.netmap import Filter, Held, Names, Netmap, Record, Relay, Server
 from shore.wire import signing
 from shore.wire.control import Delta, NetmapIs
 

@@ -6,9 +6,8 @@ Facts in the past tense first, then imperatives.
 import msgspec
 
 from shore.core.actions import Announce
-from shore.core.netmap import Held
 from shore.model.desired import Candidate
-from shore.model.netmap import Netmap, Signed, Standing
+from shore.model.netmap import Held, Netmap, Signed, Standing
 from shore.wire.control import RefusalCode, SignalKind
 
 

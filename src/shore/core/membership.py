@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shore.core import member_events as on
 from shore.core.actions import Announce
 from shore.core.mesh import changed_keys, lease_ends
-from shore.core.netmap import Held, NotFitting, NotTaken, Trust, received, verified, version_of
-from shore.model.netmap import Netmap, Signed
+from shore.core.netmap import NotFitting, NotTaken, Trust, received, verified, version_of
+from shore.model.netmap import Held, Netmap, Signed
 from shore.wire import control, signing
 from shore.wire.control import SignalKind
 from shore.wire.token import secret_hash

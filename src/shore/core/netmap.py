@@ -19,6 +19,7 @@ from shore.model.netmap import (
     NODE_RANGE_V4,
     Filter,
     Head,
+    Held,
     Names,
     Netmap,
     Peer,
@@ -57,13 +58,6 @@ class Trust(msgspec.Struct, frozen=True):
     network: bytes
     root: bytes
     machine_key: bytes
-
-
-class Held(msgspec.Struct, frozen=True):
-    """A netmap as it came, which is how it is kept on disk."""
-
-    head: Signed
-    records: dict[str, bytes]
 
 
 def received(

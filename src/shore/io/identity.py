@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from shore import _native
 from shore.core.membership import Member
 from shore.core.mesh import tunnel_config
-from shore.core.netmap import Held, NotTaken, Trust, verified
+from shore.core.netmap import NotTaken, Trust, verified
 from shore.io import state
 from shore.model.config import TunnelConfig
-from shore.model.netmap import Netmap, Signed
+from shore.model.netmap import Held, Netmap, Signed
 from shore.wire import signing
 
 SEED_LENGTH = 32

@@ -88,6 +88,13 @@ class Signed(msgspec.Struct, frozen=True):
     signature: bytes
 
 
+class Held(msgspec.Struct, frozen=True):
+    """A netmap as it came, which is how it is kept on disk."""
+
+    head: Signed
+    records: dict[str, bytes]
+
+
 class Statement(msgspec.Struct, frozen=True):
     """The root key's word: in this network `key` has this role (for `server` and `relay` it is a pin)."""
 

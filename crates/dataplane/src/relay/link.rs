@@ -7,7 +7,7 @@
 //! and little fits (TCP_NOTSENT_LOWAT), so that what waits can still be dropped for what is newer.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use shore_dataplane_core::relay::queue::Queue;
 use shore_dataplane_core::relay::{place_of, tag_at};
 use shore_dataplane_core::time::Moment;
 
+use crate::relay::raw::Raw;
 use crate::relay::trust;
 use crate::sys;
 
@@ -210,7 +211,7 @@ impl Link {
     fn end_if(&mut self, done: Result<(), String>, now: Moment) {
         if let Err(reason) = done {
             // What the TLS library has to say about it to the other side.
-            let _ = self.tls.write_tls(&mut Socket(self.fd.as_fd()));
+            let _ = self.tls.write_tls(&mut Raw(self.fd.as_fd()));
             self.become_state(State::Down, now);
             let link = self.id;
             self.facts.push(Fact::LinkDown { link, reason });
@@ -253,7 +254,7 @@ impl Link {
 
     fn read(&mut self, now: Moment) -> Result<(), String> {
         for _ in 0..MOST_READS {
-            match self.tls.read_tls(&mut Socket(self.fd.as_fd())) {
+            match self.tls.read_tls(&mut Raw(self.fd.as_fd())) {
                 Ok(0) => return Err("the relay closed it".into()),
                 Ok(_) => self.heard = now,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -391,7 +392,7 @@ impl Link {
                 self.stuck = None;
                 return Ok(());
             }
-            match self.tls.write_tls(&mut Socket(self.fd.as_fd())) {
+            match self.tls.write_tls(&mut Raw(self.fd.as_fd())) {
                 Ok(_) => self.stuck = None,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return self.wait(now),
                 Err(error) => return Err(error.to_string()),
@@ -427,30 +428,6 @@ impl Link {
 
     fn become_state(&mut self, state: State, now: Moment) {
         (self.state, self.since) = (state, now);
-    }
-}
-
-/// A descriptor as rustls reads and writes it.
-struct Socket<'a>(BorrowedFd<'a>);
-
-impl Read for Socket<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        sys::read(self.0, buffer)
-    }
-}
-
-impl Write for Socket<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        sys::send(self.0, bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice]) -> std::io::Result<usize> {
-        let first = slices.iter().find(|slice| !slice.is_empty());
-        first.map_or(Ok(0), |slice| self.write(slice))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod bound;
 pub mod link;
+mod raw;
 pub mod trust;
