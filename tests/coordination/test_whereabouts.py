@@ -3,13 +3,12 @@
 import pytest
 
 from shore.coordination.whereabouts import (
-    MOST_CANDIDATES,
     MOST_PREFIXES,
     fitting,
     is_address,
-    is_sound,
     sound,
 )
+from shore.core.candidates import MOST_CANDIDATES, is_sound
 from shore.model.desired import Candidate
 from shore.wire import control
 

@@ -1,9 +1,12 @@
 """What a netmap makes of a tunnel's configuration."""
 
 import msgspec
+import pytest
 from tests.core.netmaps import LEASE, NOW, PEER_KEY, TRUST, netmap, peer
 
 from shore.core import mesh
+from shore.core.events import PeerCalled
+from shore.core.member_events import Deliver
 from shore.core.netmap import verified
 from shore.model.config import Endpoint, RelayConfig, TunnelConfig
 from shore.model.desired import Candidate
@@ -124,3 +127,20 @@ def test_relays_say_what_we_look_like() -> None:
     made = config(Relay("r1", bytes(32), ("192.0.2.1:443",), udp))
     hosts = ("192.0.2.1", "2001:db8::1", "relay.example")
     assert made.stun == tuple(Endpoint(host, 3478) for host in hosts)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    ["", ":1", "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "[fe80::1]:5", "[2001:db8::1%eth0]:5", "x:y:5"],
+)
+def test_a_peer_that_talks_nonsense_through_the_server_is_not_listened_to(nonsense: str) -> None:
+    said = (Candidate(nonsense, "host"), Candidate("192.0.2.7:5", "host"))
+    assert mesh.meant_by(Deliver(PEER_KEY, "call_me_maybe", said)) == [PeerCalled(PEER_KEY, said[1:])]
+    assert mesh.meant_by(Deliver(PEER_KEY, "call_me_maybe", said[:1])) == []
+    assert mesh.meant_by(Deliver(PEER_KEY, "spray", said[:1])) == []
+    assert config(peer(candidates=said)).peers[0].candidates == said[1:]
+
+
+def test_a_peer_says_through_the_server_no_more_than_eight_places() -> None:
+    many = tuple(Candidate(f"192.0.2.7:{port}", "host") for port in range(1, 40))
+    assert mesh.meant_by(Deliver(PEER_KEY, "call_me_maybe", many)) == [PeerCalled(PEER_KEY, many[:8])]

@@ -34,6 +34,7 @@ from shore.coordination.roll import standing
 from shore.coordination.schema import networks, relays
 from shore.coordination.turns import COALESCE_S, Turns
 from shore.coordination.whereabouts import MOST_ADDRESSES, fitting, is_address, sound
+from shore.core.candidates import sound_ones
 from shore.model.netmap import LEASE_S, Admission, Head, Names, Relay, Server, Signed, Standing
 from shore.wire import control, signing
 from shore.wire.server import RelayShown, ServerStatus
@@ -325,7 +326,8 @@ class Mesh:
         if sender is None or receiver is None or not self.netmaps.hold_each_other(number, receiver):
             return
         if receiver in self._links and self._links[receiver].has_room:
-            self._links[receiver].put(control.Signal(sender.node_key, signal.kind, signal.candidates))
+            candidates = sound_ones(signal.candidates)
+            self._links[receiver].put(control.Signal(sender.node_key, signal.kind, candidates))
 
     def _as_said(self, node: Node, online: bool) -> Node:
         outbox, known = self._links.get(node.member.id), self.netmaps.node(node.member.id)

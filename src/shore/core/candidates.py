@@ -19,6 +19,7 @@ from shore.model.links import Family, Link
 
 MOST_PATHS = 8
 MOST_CANDIDATES = 8
+LONGEST_ENDPOINT = 64
 MOST_PORTS = 2
 Place = tuple[int, str]
 
@@ -118,6 +119,39 @@ def endpoint(address: str, port: int) -> str:
 def family_of(remote: str) -> Family:
     """4 or 6."""
     return 6 if remote.startswith("[") else 4
+
+
+def sound_ones(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Of what a peer says of itself, what may be probed at all, in its order; eight at most."""
+    return tuple(dict.fromkeys(one for one in candidates if is_sound(one)))[:MOST_CANDIDATES]
+
+
+def is_sound(candidate: Candidate) -> bool:
+    """Whether it is an address and port that a peer probes."""
+    host, _, port = candidate.endpoint.rpartition(":")
+    return (
+        len(candidate.endpoint) <= LONGEST_ENDPOINT
+        and is_port(port)
+        and ip_version(host) is not None
+        and is_told(candidate, set())
+    )
+
+
+def is_port(port: str) -> bool:
+    """Whether it is written as a port, without a sign or more zeros than fit."""
+    return port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536
+
+
+def ip_version(host: str) -> int | None:
+    """4, or 6 for an address in brackets; None if it is neither, or has a zone."""
+    if "%" in host:
+        return None
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        version = ipaddress.ip_address(host[1:-1] if bracketed else host).version
+    except ValueError:
+        return None
+    return version if bracketed == (version == 6) else None
 
 
 def is_told(candidate: Candidate, own: set[str]) -> bool:

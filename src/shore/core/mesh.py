@@ -8,13 +8,12 @@ this machine alone stays.
 """
 
 import contextlib
-import ipaddress
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from shore.core.actions import Call, TellPeers
-from shore.core.candidates import is_told
+from shore.core.candidates import sound_ones
 from shore.core.consent import confined, is_accepted
 from shore.core.events import PeerCalled, RenewAsked, SprayAsked
 from shore.core.member_events import Deliver, SignalAsked
@@ -24,8 +23,6 @@ from shore.model.netmap import NODE_RANGE_V4, Netmap, Peer, Signed
 from shore.model.zone import Zone
 from shore.wire.control import SignalKind
 from shore.wire.wgconf import parse_endpoint
-
-MOST_CANDIDATES = 16
 
 
 def tunnel_config(
@@ -87,9 +84,10 @@ def call_to(call: Call, own: tuple[Candidate, ...]) -> SignalAsked:
 
 def meant_by(said: Deliver) -> list[PeerCalled | SprayAsked | RenewAsked]:
     """What a peer's word through the server means."""
+    candidates = sound_ones(said.candidates)
     if said.kind == "spray":
-        return [SprayAsked(said.peer, aim.endpoint) for aim in said.candidates[:1]]
-    called = [PeerCalled(said.peer, said.candidates)] if said.candidates else []
+        return [SprayAsked(said.peer, aim.endpoint) for aim in candidates[:1]]
+    called = [PeerCalled(said.peer, candidates)] if candidates else []
     return [*called, *([] if said.kind == "call_me_maybe" else [RenewAsked(said.peer)])]
 
 
@@ -131,26 +129,9 @@ def _peer(
         allowed_ips=(*own, *beyond),
         name=peer.name,
         redundancy="auto" if before is None else before.redundancy,
-        candidates=tuple(candidate for candidate in peer.candidates if _is_sound(candidate))[
-            :MOST_CANDIDATES
-        ],
+        candidates=sound_ones(peer.candidates),
         relays=peer.relays,
     )
-
-
-def _is_sound(candidate: Candidate) -> bool:
-    """What one peer says of itself is no reason to refuse the netmap, if it is nonsense."""
-    host, _, port = candidate.endpoint.rpartition(":")
-    try:
-        bracketed = ipaddress.ip_address(host.strip("[]")).version == 6
-        return (
-            bracketed == host.startswith("[")
-            and port.isdecimal()
-            and 0 < int(port) < 65536
-            and is_told(candidate, set())
-        )
-    except ValueError:
-        return False
 
 
 def _host(address: str) -> str:
