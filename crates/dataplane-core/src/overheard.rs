@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::outputs::Outputs;
 use crate::peer::Peer;
 use crate::plane::{Plane, Source};
-use crate::probe::message::{Message, Probe, Report};
+use crate::probe::message::{Message, Probe};
 use crate::probe::{self, Mark};
 use crate::time::Moment;
 
@@ -74,13 +74,7 @@ impl Peer {
         {
             return;
         }
-        let probe = Probe {
-            transaction: self.probing.next_transaction(),
-            count: 0,
-            sent_at: now.0.as_nanos() as u64,
-            report: Report::default(),
-            trial: None,
-        };
+        let probe = Probe::of_no_path(self.probing.next_transaction(), now);
         self.say(&Message::Probe(probe), heard.source, outputs);
     }
 }

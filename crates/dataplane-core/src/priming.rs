@@ -3,7 +3,7 @@
 
 use crate::outputs::Outputs;
 use crate::peer::Peer;
-use crate::probe::message::{Message, Probe, Report};
+use crate::probe::message::{Message, Probe};
 use crate::time::Moment;
 
 impl Peer {
@@ -11,13 +11,7 @@ impl Peer {
     pub fn prime(&mut self, outputs: &mut Outputs, now: Moment) {
         for (to, hops) in self.paths.openings(now) {
             for hops in hops {
-                let probe = Probe {
-                    transaction: self.probing.next_transaction(),
-                    count: 0,
-                    sent_at: now.0.as_nanos() as u64,
-                    report: Report::default(),
-                    trial: None,
-                };
+                let probe = Probe::of_no_path(self.probing.next_transaction(), now);
                 let known = self.probing.known.as_mut();
                 let Some(sealed) =
                     known.and_then(|known| known.seal(&Message::Probe(probe).encode(0)))

@@ -21,7 +21,7 @@ use crate::outputs::Outputs;
 use crate::peer::Peer;
 use crate::plane::Destination;
 use crate::probe::ENVELOPE;
-use crate::probe::message::{Message, Probe, Report};
+use crate::probe::message::{Message, Probe};
 use crate::time::Moment;
 
 pub struct Sizing {
@@ -176,14 +176,7 @@ impl Peer {
 
     fn sized_probe(&mut self, size: usize, token: u64, now: Moment) -> Option<Vec<u8>> {
         let content = size.checked_sub(ENVELOPE)?;
-        let probe = Probe {
-            transaction: self.sizing.ask(token) | SIZED,
-            // Not counted: that it is lost says nothing of the path's loss.
-            count: 0,
-            sent_at: now.0.as_nanos() as u64,
-            report: Report::default(),
-            trial: None,
-        };
+        let probe = Probe::of_no_path(self.sizing.ask(token) | SIZED, now);
         let known = self.probing.known.as_mut()?;
         known.seal(&Message::Probe(probe).encode(content))
     }

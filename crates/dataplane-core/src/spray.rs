@@ -31,7 +31,7 @@ use crate::desired::{self, SocketId};
 use crate::outputs::Outputs;
 use crate::peer::Peer;
 use crate::plane::{Destination, Source};
-use crate::probe::message::{Message, Probe, Report};
+use crate::probe::message::{Message, Probe};
 use crate::time::Moment;
 
 /// One peer's part.
@@ -174,13 +174,7 @@ impl Peer {
                 return;
             }
             self.spraying.sent(hops);
-            let probe = Message::Probe(Probe {
-                transaction: self.probing.next_transaction(),
-                count: 0,
-                sent_at: now.0.as_nanos() as u64,
-                report: Report::default(),
-                trial: None,
-            });
+            let probe = Message::Probe(Probe::of_no_path(self.probing.next_transaction(), now));
             let known = self.probing.known.as_mut();
             let Some(sealed) = known.and_then(|known| known.seal(&probe.encode(0))) else {
                 return;

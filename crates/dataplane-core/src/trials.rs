@@ -61,11 +61,8 @@ impl Peer {
             transaction,
         });
         let probe = Message::Probe(Probe {
-            transaction,
-            count: 0,
-            sent_at: now.0.as_nanos() as u64,
-            report: Report::default(),
             trial: Some(trial.hold_s),
+            ..Probe::of_no_path(transaction, now)
         });
         let to = Destination {
             socket: trial.socket,

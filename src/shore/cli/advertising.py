@@ -6,14 +6,12 @@ at, and told, and left as it is.
 """
 
 import click
-import msgspec
 
-from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain
+from shore.cli.asking import USAGE, fail
+from shore.cli.keeping import keep, member
 from shore.core.consent import unfit
-from shore.io import identity as kept
 from shore.io.host.behind import not_forwarded, unforwarded
 from shore.io.identity import Identity
-from shore.io.runtime import Runtime
 from shore.wire import api
 
 MOST = 32
@@ -35,28 +33,13 @@ def parse_routes(written: str | None) -> tuple[str, ...] | None:
 
 def advertise(joined: Identity, prefixes: tuple[str, ...]) -> Identity:
     """Offer these and no others from now, where the tunnel is up at once."""
-    network = msgspec.structs.replace(joined.network, advertised=prefixes)
-    try:
-        kept.keep_network(network)
-    except OSError as error:
-        fail(f"{error.filename}: {(error.strerror or '').lower()}: run as root", FAILED)
-    if Runtime(network.interface).is_held("brain"):
-        obtain(network.interface, api.AskAdvertise(prefixes))
-    return msgspec.structs.replace(joined, network=network)
+    return keep(joined, api.AskAdvertise(prefixes), advertised=prefixes)
 
 
 def change(written: str) -> None:
     """`shore set --advertise-routes`."""
     prefixes = parse_routes(written) or ()
-    try:
-        joined = kept.read()
-    except kept.Damaged as error:
-        fail(str(error), FAILED)
-    except PermissionError:
-        fail("only root may say what this machine leads to: run as root", FAILED)
-    if joined is None:
-        fail("this machine has joined no network: `shore up --join TOKEN`", NOT_RUNNING)
-    say(advertise(joined, prefixes))
+    say(advertise(member("what this machine leads to"), prefixes))
 
 
 def say(joined: Identity) -> None:

@@ -8,12 +8,11 @@ takes them at once.
 import click
 import msgspec
 
-from shore.cli.asking import FAILED, NOT_RUNNING, USAGE, fail, obtain
+from shore.cli.asking import FAILED, USAGE, fail
+from shore.cli.keeping import keep, member
 from shore.core.consent import is_accepted, unfit
 from shore.core.netmap import NotTaken
-from shore.io import identity as kept
 from shore.io.identity import Identity
-from shore.io.runtime import Runtime
 from shore.model.netmap import NODE_RANGE_V4
 from shore.wire import api
 
@@ -45,7 +44,7 @@ def accept(prefixes: tuple[str, ...], *, withdraw: bool, as_json: bool) -> None:
     route is only where it was accepted as such: `shore accept 0.0.0.0/0 ::/0`.
     """
     given = [_parse(text) for text in prefixes]
-    joined = _joined()
+    joined = member("what this machine accepts")
     before = joined.network.accepted
     if withdraw:
         if missing := [prefix for prefix in given if prefix not in before]:
@@ -54,7 +53,7 @@ def accept(prefixes: tuple[str, ...], *, withdraw: bool, as_json: bool) -> None:
     else:
         wanted = tuple(dict.fromkeys((*before, *given)))
     if wanted != before:
-        _keep(joined, wanted)
+        keep(joined, api.AskAccept(wanted), accepted=wanted)
     offered = _offered(joined, wanted)
     if as_json:
         click.echo(msgspec.json.encode(Accepted(wanted, offered)).decode())
@@ -85,25 +84,3 @@ def _parse(text: str) -> str:
     if (why := unfit(text)) is not None:
         fail(why, USAGE)
     return text
-
-
-def _keep(joined: Identity, wanted: tuple[str, ...]) -> None:
-    network = msgspec.structs.replace(joined.network, accepted=wanted)
-    try:
-        kept.keep_network(network)
-    except OSError as error:
-        fail(f"{error.filename}: {(error.strerror or '').lower()}: run as root", FAILED)
-    if Runtime(network.interface).is_held("brain"):
-        obtain(network.interface, api.AskAccept(wanted))
-
-
-def _joined() -> Identity:
-    try:
-        joined = kept.read()
-    except kept.Damaged as error:
-        fail(str(error), FAILED)
-    except PermissionError:
-        fail("only root may say what this machine accepts: run as root", FAILED)
-    if joined is None:
-        fail("this machine has joined no network: `shore up --join TOKEN`", NOT_RUNNING)
-    return joined

@@ -15,6 +15,7 @@ import msgspec
 
 from shore.cli import advertising, boot
 from shore.cli.asking import FAILED, NOT_RUNNING, TIMED_OUT, USAGE, fail, obtain, running
+from shore.cli.keeping import keep
 from shore.cli.peers import one
 from shore.cli.start import NotStarted, give_brain, start
 from shore.core.netmap import LABEL, NotTaken
@@ -224,14 +225,10 @@ def _check_proxy(url: str | None) -> None:
 
 
 def _keep_proxy(joined: Identity, proxy: str | None) -> Identity:
-    network = msgspec.structs.replace(joined.network, proxy=proxy)
-    if Runtime(network.interface).is_held("brain"):
-        fail(f"{network.interface} is up: `shore down`, then `shore up --proxy URL`", FAILED)
-    try:
-        kept.keep_network(network)
-    except OSError as error:
-        fail(f"{error.filename}: {(error.strerror or '').lower()}: run as root", FAILED)
-    return msgspec.structs.replace(joined, network=network)
+    name = joined.network.interface
+    if Runtime(name).is_held("brain"):
+        fail(f"{name} is up: `shore down`, then `shore up --proxy URL`", FAILED)
+    return keep(joined, proxy=proxy)
 
 
 def _peer_row(tunnel: TunnelStatus, at: int) -> tuple[str, str, str, str]:

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::LaneId;
+use crate::time::Moment;
 
 /// The least content of a probe, and that of an echo.
 pub const PROBE_LEN: usize = 64;
@@ -36,6 +37,19 @@ pub struct Probe {
     pub report: Report,
     /// The probe is of no path, and its echo is to leave after so many seconds.
     pub trial: Option<u16>,
+}
+
+impl Probe {
+    /// One that no path counts: that it is lost says nothing.
+    pub fn of_no_path(transaction: u32, now: Moment) -> Self {
+        Self {
+            transaction,
+            count: 0,
+            sent_at: now.0.as_nanos() as u64,
+            report: Report::default(),
+            trial: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
