@@ -122,6 +122,8 @@ def test_copies_of_a_20_hz_flow_survive_beside_300_mbit_of_bulk_on_a_path_50_ms_
         with pair.bulk():
             before = {lane.id: lane.messages for lane in pair.peer().lanes}
             _, pings = pinged(pair, 4, lambda: pair.one.change(black_hole=True))
+            # The brain reads counters once a second.
+            time.sleep(1.5)
             after = {lane.id: lane.messages for lane in pair.peer().lanes}
         assert pings.lost() == 0, pair.a.log()
         assert after[1] - before[1] >= len(pings.sent), "pings take lane 1"
