@@ -1,6 +1,8 @@
 """Which places of a Shore peer become paths."""
 
-from shore.core.candidates import own_candidates, places
+import pytest
+
+from shore.core.candidates import is_sound, own_candidates, places
 from shore.core.sockets import Sockets
 from shore.model.desired import Candidate, Socket
 from shore.model.links import Link
@@ -76,3 +78,20 @@ def test_ports_that_gateways_granted_are_told_after_hosts_and_once() -> None:
         Candidate("203.0.113.7:51820", "port_mapped"),
         Candidate("203.0.113.7:40000", "server_reflexive"),
     )
+
+
+@pytest.mark.parametrize("endpoint", ["192.0.2.1:1", "10.0.0.1:65535", "[2001:db8::1]:51820"])
+def test_an_endpoint_is_an_address_and_a_port(endpoint: str) -> None:
+    assert is_sound(Candidate(endpoint, "host"))
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("", ":", "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:0000443", "192.0.2.1:\u0664"),
+        *("127.0.0.1:1", "224.0.0.1:1", "0.0.0.0:1", "169.254.1.1:1", "[::1]:1", "[fe80::1]:1", "::1:1"),
+        *("2001:db8::1:1", "[192.0.2.1]:1", "[2001:db8::1%eth0]:1", "example.org:1", "192.0.2.1\n:1"),
+    ],
+)
+def test_what_nobody_probes_is_left_out(endpoint: str) -> None:
+    assert not is_sound(Candidate(endpoint, "host"))
